@@ -1,0 +1,65 @@
+# Every target sets up what it needs; `make` alone lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench build docs clean format test-rust test-python
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Run the main job on an embedded sample world (about a minute)
+	$(BIN)/geotessera demo
+
+test: build ## Run the Rust and the Python tests
+	@status=0; $(MAKE) --no-print-directory test-rust || status=1; \
+	$(MAKE) --no-print-directory test-python || status=1; exit $$status
+
+test-rust: ## Run the Rust tests (cargo-nextest where it is installed)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc -q; \
+	else $(CARGO) test --workspace; fi
+
+test-python: build ## Run the Python tests
+	$(BIN)/python -m pytest -q
+
+lint: build ## Check format, lints, types, layers and the native stub
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest geotessera._native --mypy-config-file pyproject.toml
+
+format: build ## Format the Rust and the Python code
+	$(CARGO) fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build ## Measure the kernels (criterion) and the package against its peers
+	$(CARGO) bench -p geotessera-core
+	$(BIN)/python benches/run.py
+
+build: $(VENV)/.built ## Set up .venv and build the extension (release)
+
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml $(wildcard Cargo.lock)
+
+$(VENV)/.built: $(VENV)/.installed $(RUST_SOURCES)
+	@command -v $(CARGO) >/dev/null 2>&1 || { \
+	  echo "make: Rust is missing: 'cargo' is not on PATH. Install it with rustup (see rustup.rs) or your system's packages (rustc and cargo 1.89 or newer)." >&2; exit 1; }
+	PIP_QUIET=1 $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/find-python
+	@python="$$(sh scripts/find-python)" || exit 1; \
+	echo "Setting up $(VENV) with $$python"; \
+	"$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip -c constraints.txt
+	$(BIN)/python scripts/requirements.py > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	@touch $@
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist python/geotessera/*.so

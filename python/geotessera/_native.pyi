@@ -1,0 +1,78 @@
+"""Kernels over NumPy arrays: the contract between the Rust core and the Python layers.
+
+All functions take strided arrays without copying, release the GIL and run on a
+thread pool of ``num_threads()`` threads. Errors are ``ValueError`` (shapes,
+domains), ``TypeError`` (dtypes), ``geotessera.errors.BandError`` and ``OSError``.
+"""
+
+from collections.abc import Buffer, Sequence
+from os import PathLike
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+type Layout = Literal["hwc", "chw"]
+type Method = Literal["nearest", "bilinear"]
+type PixelRule = Literal["floor", "nearest"]
+type Algorithm = Literal["sha256", "md5"]
+
+def num_threads() -> int: ...
+def set_num_threads(count: int) -> None: ...
+def simd_level() -> str: ...
+def dequantize(
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    *,
+    bands: Sequence[int] | None = None,
+    layout: Layout = "hwc",
+    out_layout: Layout | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]: ...
+def sample(
+    values: NDArray[np.int8] | NDArray[np.float32],
+    scales: NDArray[np.float32] | None,
+    transform: tuple[float, float, float, float, float, float],
+    points: NDArray[np.float64],
+    *,
+    epsg: int | None = None,
+    index: NDArray[np.int64] | None = None,
+    method: Method = "nearest",
+    rule: PixelRule = "floor",
+    layout: Layout = "hwc",
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    land: NDArray[np.uint8] | None = None,
+    out: NDArray[np.float32] | None = None,
+    status: NDArray[np.uint8] | None = None,
+    pixels: NDArray[np.int32] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]: ...
+def project(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def unproject(
+    x: NDArray[np.float64], y: NDArray[np.float64], epsg: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def points_array(points: Sequence[Any]) -> NDArray[np.float64]: ...
+def group_by_tile(
+    points: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]: ...
+def hash_files(
+    paths: Sequence[str | PathLike[str]],
+    algorithms: Sequence[Algorithm] = ...,
+    *,
+    threads: int | None = None,
+) -> list[tuple[str, ...] | OSError]: ...
+
+@final
+class Hasher:
+    def __new__(cls, *algorithms: Algorithm) -> Hasher: ...
+    def update(self, data: Buffer, /) -> None: ...
+    def copy(self) -> Hasher: ...
+    def hexdigest(self, algorithm: Algorithm) -> str: ...
+    @property
+    def algorithms(self) -> tuple[str, ...]: ...
+    @property
+    def length(self) -> int: ...

@@ -1,0 +1,192 @@
+"""The vocabulary of the package: small frozen types for axis order and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from affine import Affine
+    from numpy.typing import NDArray
+    from rasterio.crs import CRS
+
+type Layout = Literal["hwc", "chw"]
+"""Axis order of a pixel array: (row, column, band) or (band, row, column)."""
+
+type Method = Literal["nearest", "bilinear"]
+"""How a value between pixel centres is made."""
+
+
+class ProgressCallback(Protocol):
+    """What is called while something long runs: done, total and a short status text."""
+
+    def __call__(self, current: int, total: int, status: str, /) -> object:
+        """Report progress."""
+
+
+class Status(IntEnum):
+    """Why a sampled row holds what it holds (dtype uint8 in arrays).
+
+    A row is finite only where its status is `VALID`.
+    """
+
+    VALID = 0
+    """The pixel holds an embedding."""
+    WATER = 1
+    """The landmask says water and `mask_water` was asked for."""
+    NODATA = 2
+    """The pixel lies in a tile but holds no embedding."""
+    OUTSIDE = 3
+    """The point's tile was read but its raster does not cover the point."""
+    NO_TILE = 4
+    """The dataset has no tile for this place and year."""
+    FAILED = 5
+    """The tile exists but could not be had or read."""
+
+
+class BBox(NamedTuple):
+    """A box in WGS84 degrees (EPSG:4326); west > east crosses the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class TileId(NamedTuple):
+    """A tile of one year: the year and the centre of its 0.1° cell in WGS84 degrees."""
+
+    year: int
+    lon: float
+    lat: float
+
+
+class Window(NamedTuple):
+    """A rectangle of whole pixels: first row and column, then height and width."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class GridSpec:
+    """Where the pixels of a raster are.
+
+    Parameters
+    ----------
+    epsg_or_wkt : int or str
+        EPSG code, or the WKT of a CRS that has none.
+    transform : tuple of 6 float
+        ``(a, b, c, d, e, f)`` of the affine transform from (column, row) pixel
+        corners to CRS coordinates, as `affine.Affine` orders them.
+    height, width : int
+        Size in pixels.
+    """
+
+    epsg_or_wkt: int | str
+    transform: tuple[float, float, float, float, float, float]
+    height: int
+    width: int
+
+    @property
+    def epsg(self) -> int | None:
+        """EPSG code, or None where the CRS has none."""
+        return self.epsg_or_wkt if isinstance(self.epsg_or_wkt, int) else None
+
+    @property
+    def crs(self) -> CRS:
+        """The coordinate reference system as rasterio's object."""
+        from rasterio.crs import CRS
+
+        if isinstance(self.epsg_or_wkt, int):
+            return CRS.from_epsg(self.epsg_or_wkt)
+        return CRS.from_wkt(self.epsg_or_wkt)
+
+    @property
+    def affine(self) -> Affine:
+        """The transform as an `affine.Affine`."""
+        from affine import Affine
+
+        return Affine(*self.transform)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(west, south, east, north) of the pixel corners in CRS units."""
+        a, b, c, d, e, f = self.transform
+        xs = (c, c + a * self.width, c + b * self.height, c + a * self.width + b * self.height)
+        ys = (f, f + d * self.width, f + e * self.height, f + d * self.width + e * self.height)
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def window(self, window: Window) -> GridSpec:
+        """Return the grid of a window of this one."""
+        a, b, c, d, e, f = self.transform
+        left = c + a * window.col + b * window.row
+        top = f + d * window.col + e * window.row
+        return GridSpec(self.epsg_or_wkt, (a, b, left, d, e, top), window.height, window.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which dataset and year pixels come from; None where unknown."""
+
+    version: str | None = None
+    variant: str | None = None
+    year: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Pixels on their way from a source to a kernel.
+
+    Parameters
+    ----------
+    values : ndarray
+        int8 (quantised) or float32 pixels, three axes in `layout` order.
+    scales : ndarray or None
+        float32 dequantisation factors, (row, column) or the shape of `values`;
+        None for float32 values.
+    grid : GridSpec
+        Where the pixels are.
+    layout : {"hwc", "chw"}
+        Axis order of `values`.
+    nodata : float or None
+        The float32 value that means "no data" besides NaN.
+    provenance : Provenance
+        Dataset and year.
+    """
+
+    values: NDArray[np.int8] | NDArray[np.float32]
+    scales: NDArray[np.float32] | None
+    grid: GridSpec
+    layout: Layout = "hwc"
+    nodata: float | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the pixels are int8 values with scales."""
+        return self.scales is not None
+
+    @property
+    def band_count(self) -> int:
+        """Number of bands."""
+        return int(self.values.shape[2 if self.layout == "hwc" else 0])
+
+
+class QuantizedRaster(Block):
+    """A block of int8 pixels with their scales: an embedding raster as it is published."""
+
+    __slots__ = ()
+
+    def dequantize(self) -> NDArray[np.float32]:
+        """Return float32 values in the block's layout; pixels without a finite scale are NaN."""
+        from geotessera import _native
+
+        assert self.scales is not None  # what makes it a QuantizedRaster
+        values: NDArray[np.int8] = self.values  # type: ignore[assignment]
+        return _native.dequantize(values, self.scales, layout=self.layout)

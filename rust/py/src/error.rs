@@ -1,0 +1,32 @@
+//! The one mapping from kernel errors to Python exceptions.
+
+use geotessera_core::Error;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+/// Turns a kernel error into the exception that Python callers expect.
+#[allow(dead_code)]
+pub fn to_py(error: Error) -> PyErr {
+    match error {
+        Error::Band { .. } => band_error(&error.to_string()),
+        Error::Io { ref source, ref path } => match source.raw_os_error() {
+            Some(code) => PyOSError::new_err((code, source.to_string(), path.clone())),
+            None => PyOSError::new_err(error.to_string()),
+        },
+        _ => PyValueError::new_err(error.to_string()),
+    }
+}
+
+/// `geotessera.errors.BandError`, which is both an `IndexError` and a `ValueError`.
+fn band_error(message: &str) -> PyErr {
+    Python::attach(|py| {
+        let made = py
+            .import("geotessera.errors")
+            .and_then(|errors| errors.getattr("BandError"))
+            .and_then(|class| class.call1((message,)));
+        match made {
+            Ok(value) => PyErr::from_value(value),
+            Err(error) => error,
+        }
+    })
+}
