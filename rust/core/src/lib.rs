@@ -4,5 +4,7 @@
 //! place for size arithmetic; each kernel has one file.
 
 pub mod error;
+pub mod threads;
+pub mod view;
 
 pub use error::{Error, Result};
