@@ -5,11 +5,13 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 /// Turns a kernel error into the exception that Python callers expect.
-#[allow(dead_code)]
 pub fn to_py(error: Error) -> PyErr {
     match error {
         Error::Band { .. } => band_error(&error.to_string()),
-        Error::Io { ref source, ref path } => match source.raw_os_error() {
+        Error::Io {
+            ref source,
+            ref path,
+        } => match source.raw_os_error() {
             Some(code) => PyOSError::new_err((code, source.to_string(), path.clone())),
             None => PyOSError::new_err(error.to_string()),
         },
@@ -18,7 +20,7 @@ pub fn to_py(error: Error) -> PyErr {
 }
 
 /// `geotessera.errors.BandError`, which is both an `IndexError` and a `ValueError`.
-fn band_error(message: &str) -> PyErr {
+pub fn band_error(message: &str) -> PyErr {
     Python::attach(|py| {
         let made = py
             .import("geotessera.errors")

@@ -2,11 +2,15 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod error;
+mod threads;
 
 /// Kernels over NumPy arrays (private: use the functions of `geotessera`).
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_function(wrap_pyfunction!(threads::num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(threads::set_num_threads, m)?)?;
     Ok(())
 }
