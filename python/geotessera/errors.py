@@ -16,6 +16,7 @@ __all__ = [
     "GeoTesseraError",
     "HTTPStatusError",
     "InputError",
+    "NotFoundError",
     "NotPublishedError",
     "RegistryError",
     "TileError",
@@ -112,6 +113,10 @@ class HTTPStatusError(TransferError):
     def __init__(self, message: str, *, url: str = "", status: int = 0) -> None:
         super().__init__(message, url=url)
         self.status = status
+
+
+class NotFoundError(HTTPStatusError):
+    """A file that is not there: 404 or 410 from a server, or absent from a mirror on disk."""
 
 
 class UnreachableError(TransferError):
