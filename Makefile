@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
+# Cargo outside maturin would ask the first Python on PATH, which may be too old for PyO3's abi3.
+export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench build docs clean format test-rust test-python
@@ -16,7 +18,7 @@ test: build ## Run the Rust and the Python tests
 	@status=0; $(MAKE) --no-print-directory test-rust || status=1; \
 	$(MAKE) --no-print-directory test-python || status=1; exit $$status
 
-test-rust: ## Run the Rust tests (cargo-nextest where it is installed)
+test-rust: $(VENV)/.installed ## Run the Rust tests (cargo-nextest where it is installed)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc -q; \
 	else $(CARGO) test --workspace; fi
