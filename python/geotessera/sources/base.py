@@ -1,0 +1,155 @@
+"""What makes pixels: the one interface that every operation reads through."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, Self
+
+from geotessera.errors import BandError, InputError
+from geotessera.types import Block, GridSpec, Provenance, Window
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["RasterSource", "SourceDescriptor", "check_bands", "check_window"]
+
+
+class SourceDescriptor(Protocol):
+    """A small picklable value from which a source can be opened, also in another process."""
+
+    def open(self) -> RasterSource:
+        """Open the source."""
+        ...
+
+
+class RasterSource(ABC):
+    """A raster that can be read window by window, from any number of threads.
+
+    Attributes
+    ----------
+    grid : GridSpec
+        CRS, transform and size of the whole raster.
+    band_count : int
+        Number of bands.
+    provenance : Provenance
+        Dataset and year, where known.
+    """
+
+    grid: GridSpec
+    band_count: int
+    provenance: Provenance
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> SourceDescriptor:
+        """What another process needs to open the same source."""
+
+    @abstractmethod
+    def read(
+        self,
+        window: Window | None = None,
+        bands: Sequence[int] | None = None,
+        out: NDArray[np.generic] | None = None,
+    ) -> Block:
+        """Read pixels, still quantised where they are stored so.
+
+        Parameters
+        ----------
+        window : Window, optional
+            Which pixels; the whole raster by default.
+        bands : sequence of int, optional
+            Zero-based bands in the wanted order; all by default.
+        out : ndarray, optional
+            Where the values go: the block's dtype, shape (height, width, band).
+
+        Returns
+        -------
+        Block
+            Values of shape (height, width, band), layout ``"hwc"``. They may be a
+            read-only view of the file; copy them before changing anything.
+
+        Raises
+        ------
+        BandError
+            (an `IndexError` and a `ValueError`) for a band the raster does not have.
+        InputError
+            (a `ValueError`) for a window that is empty or leaves the raster.
+        FormatError
+            (a `RuntimeError`) if the file turns out to be damaged.
+        """
+
+    def pixels(self) -> Block | None:
+        """Return the whole raster as a memory-mapped block, or None where that cannot be.
+
+        Nothing is read until pixels are touched, and then only their pages.
+        """
+        return None
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Let go of what the source holds; views that were handed out stay valid."""
+
+    def __enter__(self) -> Self:
+        """Return the source itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the source."""
+        self.close()
+
+
+def check_bands(bands: Sequence[int] | None, band_count: int) -> list[int] | None:
+    """Return bands as Python ints, or None for all of them.
+
+    Any integral type is taken, NumPy's too; order and duplicates are kept.
+
+    Raises
+    ------
+    BandError
+        (an `IndexError` and a `ValueError`) if a band is not a whole number, negative
+        or not below `band_count`, or if the list is empty.
+    """
+    import operator
+
+    if bands is None:
+        return None
+    checked = []
+    for band in bands:
+        try:
+            index = operator.index(band)
+        except TypeError:
+            raise BandError(f"band {band!r} is not a whole number") from None
+        if not 0 <= index < band_count or isinstance(band, bool):
+            raise BandError(
+                f"band {band!r} is out of range: the raster has bands 0 to {band_count - 1}"
+            )
+        checked.append(index)
+    if not checked:
+        raise BandError("the list of bands is empty: name at least one, or None for all")
+    return checked
+
+
+def check_window(window: Window | None, grid: GridSpec) -> Window:
+    """Return the window, the whole raster for None, or raise `InputError`."""
+    if window is None:
+        return Window(0, 0, grid.height, grid.width)
+    row, col, height, width = window
+    if (
+        min(row, col) < 0
+        or min(height, width) < 1
+        or row + height > grid.height
+        or col + width > grid.width
+    ):
+        raise InputError(
+            f"window {tuple(window)} (row, column, height, width) does not lie in a raster of "
+            f"{grid.height} × {grid.width} pixels"
+        )
+    return Window(row, col, height, width)

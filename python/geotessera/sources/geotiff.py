@@ -1,0 +1,139 @@
+"""GeoTIFF rasters: exported tiles and zones, float32 with NaN where there is nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotessera.datasets import dataset_from_tags
+from geotessera.errors import FormatError, InputError
+from geotessera.sources.base import RasterSource, check_bands, check_window
+from geotessera.sources.tiff import grid_of
+from geotessera.types import Block, Provenance, Window
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["GeoTiff", "GeoTiffSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoTiff:
+    """A GeoTIFF file: a descriptor."""
+
+    path: str | Path
+
+    def open(self) -> GeoTiffSource:
+        """Open the file."""
+        return GeoTiffSource(self)
+
+
+class GeoTiffSource(RasterSource):
+    """A GeoTIFF on disk, read as float32; nodata is NaN.
+
+    A GDAL dataset serves one thread at a time, so each read borrows one from a pool
+    that grows to the number of threads reading at once.
+
+    Parameters
+    ----------
+    descriptor : GeoTiff
+        The file.
+
+    Attributes
+    ----------
+    tags : dict of str to str
+        The file's tags.
+    block_shape : tuple of int
+        Height and width of the blocks it is stored in.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        (a `RuntimeError` and a `ValueError`) if it is not a GeoTIFF or has no CRS.
+    """
+
+    def __init__(self, descriptor: GeoTiff) -> None:
+        self._descriptor = descriptor
+        self._idle: deque[Any] = deque()
+        with self._dataset() as dataset:
+            self.grid = grid_of(Path(descriptor.path), dataset)
+            self.band_count = int(dataset.count)
+            self.block_shape: tuple[int, int] = dataset.block_shapes[0]
+            self.tags: dict[str, str] = dataset.tags()
+            self._nodata: tuple[float | None, ...] = dataset.nodatavals
+        identity = dataset_from_tags(self.tags)
+        year = self.tags.get("TESSERA_YEAR", "")
+        self.provenance = Provenance(
+            *(identity or (None, None)),
+            year=int(year) if year.isascii() and year.isdigit() else None,
+            source=str(descriptor.path),
+        )
+
+    @contextmanager
+    def _dataset(self) -> Iterator[Any]:
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        path = Path(self._descriptor.path)
+        try:
+            dataset = self._idle.pop() if self._idle else None
+        except IndexError:  # another thread was faster
+            dataset = None
+        try:
+            dataset = dataset or rasterio.open(path)
+            yield dataset
+        except RasterioError as error:
+            if not path.exists():
+                raise FileNotFoundError(f"no GeoTIFF at {path}") from error
+            raise FormatError(f"{path} cannot be read as a GeoTIFF: {error}") from error
+        self._idle.append(dataset)
+
+    @property
+    def descriptor(self) -> GeoTiff:
+        """The file."""
+        return self._descriptor
+
+    def read(
+        self,
+        window: Window | None = None,
+        bands: Sequence[int] | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Block:
+        """Read float32 pixels, nodata as NaN; see `RasterSource.read`."""
+        import numpy as np
+        from rasterio.windows import Window as RasterioWindow
+
+        picked = check_bands(bands, self.band_count)
+        if picked is None:
+            picked = list(range(self.band_count))
+        row, col, height, width = part = check_window(window, self.grid)
+        shape = (height, width, len(picked))
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        with self._dataset() as dataset:
+            # GDAL writes pixels in any order: a transposed view spares a second copy.
+            dataset.read(
+                [band + 1 for band in picked],
+                window=RasterioWindow(col, row, width, height),
+                out=out.transpose(2, 0, 1),
+            )
+        for at, band in enumerate(picked):
+            nodata = self._nodata[band]
+            if nodata is not None and nodata == nodata:
+                plane = out[..., at]
+                plane[plane == np.float32(nodata)] = np.nan
+        return Block(out, None, self.grid.window(part), provenance=self.provenance)
+
+    def close(self) -> None:
+        """Close the idle datasets."""
+        while self._idle:
+            self._idle.pop().close()
