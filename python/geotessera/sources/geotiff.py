@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from geotessera.sources.tiff import grid_of
 from geotessera.types import Block, Provenance, Window
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["GeoTiff", "GeoTiffSource"]
@@ -68,10 +68,11 @@ class GeoTiffSource(RasterSource):
             self.block_shape: tuple[int, int] = dataset.block_shapes[0]
             self.tags: dict[str, str] = dataset.tags()
             self._nodata: tuple[float | None, ...] = dataset.nodatavals
-        identity = dataset_from_tags(self.tags)
+        version, variant = dataset_from_tags(self.tags) or (None, None)
         year = self.tags.get("TESSERA_YEAR", "")
         self.provenance = Provenance(
-            *(identity or (None, None)),
+            version,
+            variant,
             year=int(year) if year.isascii() and year.isdigit() else None,
             source=str(descriptor.path),
         )

@@ -6,17 +6,18 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import FormatError, InputError
 from geotessera.sources.base import RasterSource, check_bands, check_window
 from geotessera.sources.landmask import Georeference, georeference_of
-from geotessera.types import Block, GridSpec, Provenance, QuantizedRaster, Window
+from geotessera.types import Block, Provenance, QuantizedRaster, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -91,7 +92,7 @@ def _read_header(path: str | Path, file: Any) -> tuple[tuple[int, ...], np.dtype
         shape, fortran, dtype = readers[version](file, max_header_size=MAX_HEADER)
     except FormatError:
         raise
-    except Exception as error:  # noqa: BLE001 - the parser raises whatever it stumbles over
+    except Exception as error:
         raise _wrong(path, f"its NPY header is damaged ({str(error).splitlines()[0]})") from error
     if dtype.hasobject:
         raise _wrong(path, "it holds pickled objects, which are never loaded")
@@ -120,7 +121,7 @@ class NpyTile:
     scales: str | Path
     landmask: str | Path
     georeference: Georeference = "landmask"
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
 
     def open(self) -> NpySource:
         """Open the tile."""

@@ -89,7 +89,7 @@ def _tags(file: BinaryIO) -> dict[int, tuple[int | float, ...]]:
         size = struct.calcsize(layout)
         if size > inline:
             file.seek(struct.unpack(order + pointer, value)[0])
-            value = file.read(size)  # noqa: PLW2901 - the value is where the entry points
+            value = file.read(size)
         tags[tag] = struct.unpack(layout, value[:size])
     return tags
 
