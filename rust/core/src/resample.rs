@@ -1,0 +1,108 @@
+//! Which pixels make a value, and with what weight.
+
+use crate::grid::PixelRule;
+
+/// How a value between pixel centres is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The value of the pixel that contains the position.
+    Nearest,
+    /// The weighted mean of the four pixel centres around the position.
+    Bilinear,
+}
+
+/// A pixel and its part in a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tap {
+    /// Row of the pixel.
+    pub row: usize,
+    /// Column of the pixel.
+    pub col: usize,
+    /// Weight, greater than zero; not normalised.
+    pub weight: f64,
+}
+
+/// The pixels that make one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Footprint {
+    /// Row of the pixel that contains the position.
+    pub row: usize,
+    /// Column of the pixel that contains the position.
+    pub col: usize,
+    taps: [Tap; 4],
+    len: usize,
+}
+
+impl Footprint {
+    /// One to four pixels in row-major order: inside the raster, of positive weight.
+    #[inline]
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps[..self.len]
+    }
+}
+
+/// The footprint of pixel coordinates (u, v) in a raster of `height` × `width` pixels;
+/// None outside it.
+#[inline]
+pub fn footprint(
+    u: f64,
+    v: f64,
+    (height, width): (usize, usize),
+    rule: PixelRule,
+    method: Method,
+) -> Option<Footprint> {
+    let (col, row) = (rule.pixel(u, width)?, rule.pixel(v, height)?);
+    let mut taps = [Tap::default(); 4];
+    let len = match method {
+        Method::Nearest => {
+            taps[0] = Tap {
+                row,
+                col,
+                weight: 1.0,
+            };
+            1
+        }
+        Method::Bilinear => {
+            let columns = axis(rule.clamp(u, width), width);
+            let rows = axis(rule.clamp(v, height), height);
+            let mut len = 0;
+            for (row, wy) in rows {
+                for (col, wx) in columns {
+                    let weight = wy * wx;
+                    if weight > 0.0 {
+                        taps[len] = Tap { row, col, weight };
+                        len += 1;
+                    }
+                }
+            }
+            len
+        }
+    };
+    Some(Footprint {
+        row,
+        col,
+        taps,
+        len,
+    })
+}
+
+/// The two pixels of an axis around `u` and their weights; weight zero outside.
+#[inline]
+fn axis(u: f64, size: usize) -> [(usize, f64); 2] {
+    let base = (u - 0.5).floor();
+    let part = (u - 0.5) - base;
+    let first = if base >= 0.0 {
+        (base as usize, 1.0 - part)
+    } else {
+        (0, 0.0)
+    };
+    let second = (base + 1.0) as usize;
+    [
+        first,
+        if second < size {
+            (second, part)
+        } else {
+            (0, 0.0)
+        },
+    ]
+}

@@ -1,0 +1,538 @@
+//! Values at points: nearest or bilinear, from quantised or float pixels.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::coords::Crs;
+use crate::grid::{Grid, PixelRule};
+use crate::resample::{Footprint, Method, footprint};
+use crate::view::{Pixels, View1, View2, ViewMut, ViewMut2, check_bands};
+use crate::{Error, Result, threads};
+
+/// Why a row holds what it holds: the codes of `geotessera.types.Status`.
+pub mod status {
+    /// The pixel holds an embedding.
+    pub const VALID: u8 = 0;
+    /// The landmask says water.
+    pub const WATER: u8 = 1;
+    /// The pixel holds no embedding.
+    pub const NODATA: u8 = 2;
+    /// The raster does not cover the point.
+    pub const OUTSIDE: u8 = 3;
+}
+
+/// Points one task works off: enough to pay for the task, few enough to balance. 512 KiB of
+/// output with 128 bands.
+const CHUNK: usize = 1024;
+/// Points located before the first of them is read, so that their cache misses overlap.
+const GROUP: usize = 32;
+
+/// A raster and the manner in which to sample it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampler<'a> {
+    /// The pixels.
+    pub pixels: Pixels<'a>,
+    /// Where they are.
+    pub grid: Grid,
+    /// Nearest or bilinear.
+    pub method: Method,
+    /// Which pixel owns a position.
+    pub rule: PixelRule,
+    /// The raster's system when points are longitude and latitude in degrees; None when points
+    /// are in the raster's coordinates.
+    pub crs: Option<Crs>,
+    /// Zero-based bands, in any order, duplicates allowed; None for all.
+    pub bands: Option<&'a [usize]>,
+    /// A landmask of the raster's shape: 0 is water.
+    pub land: Option<View2<'a, u8>>,
+}
+
+/// Where the results go.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// (points, bands); bands next to each other.
+    pub values: ViewMut2<'a, f32>,
+    /// (points,): a code of [`status`].
+    pub status: ViewMut<'a, u8, 1>,
+    /// (points, 2): row and column of the containing pixel, −1 outside.
+    pub pixels: Option<ViewMut2<'a, i32>>,
+    /// Whether rows of no point are set to NaN and OUTSIDE; else they stay as they are.
+    pub fill: bool,
+}
+
+/// A run of output rows and the points that belong to them.
+struct Part<'a> {
+    /// Positions in the index, or rows where there is none.
+    items: Range<usize>,
+    /// The first output row of the part.
+    base: usize,
+    out: Outputs<'a>,
+}
+
+impl Outputs<'_> {
+    fn split_at(self, row: usize) -> (Self, Self) {
+        let (values, values_tail) = self.values.split_at(0, row);
+        let (status, status_tail) = self.status.split_at(0, row);
+        let (pixels, pixels_tail) = match self.pixels.map(|pixels| pixels.split_at(0, row)) {
+            Some((head, tail)) => (Some(head), Some(tail)),
+            None => (None, None),
+        };
+        let fill = self.fill;
+        (
+            Self {
+                values,
+                status,
+                pixels,
+                fill,
+            },
+            Self {
+                values: values_tail,
+                status: status_tail,
+                pixels: pixels_tail,
+                fill,
+            },
+        )
+    }
+
+    /// The values of a row; the check in [`Sampler::check`] made rows dense.
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
+        self.values.row(row).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn blank(&mut self, row: usize, code: u8) {
+        self.row(row).fill(MaybeUninit::new(f32::NAN));
+        self.status.set([row], code);
+    }
+}
+
+/// Checks that `index` is strictly increasing and below `rows`.
+fn check_index(index: &[usize], rows: usize) -> Result<()> {
+    if let Some(at) = index.windows(2).position(|pair| pair[0] >= pair[1]) {
+        return Err(Error::Argument(format!(
+            "index must be strictly increasing, found {} before {} at position {}",
+            index[at],
+            index[at + 1],
+            at + 1
+        )));
+    }
+    match index.last() {
+        Some(&last) if last >= rows => Err(Error::Argument(format!(
+            "index {last} is out of range: there are {rows} points"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl<'a> Sampler<'a> {
+    /// Samples the raster at `points` (x and y, or longitude and latitude) into rows of `out`.
+    ///
+    /// `index` lists the rows of `points` and `out` that belong to this raster; None means all.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where shapes disagree, [`Error::Band`] for a band the raster does not
+    /// have, [`Error::Argument`] for an index that is not strictly increasing or out of range.
+    pub fn sample(
+        &self,
+        points: View2<'_, f64>,
+        index: Option<&[usize]>,
+        out: Outputs<'_>,
+    ) -> Result<()> {
+        self.check(points, &out)?;
+        let rows = points.shape()[0];
+        if let Some(index) = index {
+            check_index(index, rows)?;
+        }
+        let items = index.map_or(rows, <[usize]>::len);
+        let row_of = |item: usize| index.map_or(item, |index| index[item]);
+        // Cut the outputs where chunks of the index begin: provably disjoint parts.
+        let mut parts = Vec::with_capacity(items / CHUNK + 1);
+        let (mut first, mut base, mut rest) = (0, 0, out);
+        while items - first > CHUNK {
+            let cut = row_of(first + CHUNK);
+            let (out, tail) = rest.split_at(cut - base);
+            parts.push(Part {
+                items: first..first + CHUNK,
+                base,
+                out,
+            });
+            (first, base, rest) = (first + CHUNK, cut, tail);
+        }
+        parts.push(Part {
+            items: first..items,
+            base,
+            out: rest,
+        });
+        threads::for_each(parts, |part| self.run(points, index, part))
+    }
+
+    fn check(&self, points: View2<'_, f64>, out: &Outputs<'_>) -> Result<()> {
+        let [height, width, count] = self.pixels.shape();
+        let [rows, axes] = points.shape();
+        let shape = |what, expected: &[usize], found: &[usize]| {
+            if expected == found {
+                return Ok(());
+            }
+            Err(Error::Shape {
+                what,
+                expected: expected.to_vec(),
+                found: found.to_vec(),
+            })
+        };
+        shape("points", &[rows, 2], &[rows, axes])?;
+        if let Some(land) = self.land {
+            shape("land", &[height, width], &land.shape())?;
+        }
+        let bands = match self.bands {
+            Some(bands) => {
+                check_bands(bands, count)?;
+                bands.len()
+            }
+            None => count,
+        };
+        shape("out", &[rows, bands], &out.values.shape())?;
+        shape("status", &[rows], &out.status.shape())?;
+        if !out.values.is_dense(1) {
+            return Err(Error::Argument(format!(
+                "out: the bands of a row must be neighbours in memory, found strides {:?}",
+                out.values.strides()
+            )));
+        }
+        if let Some(pixels) = &out.pixels {
+            shape("pixels", &[rows, 2], &pixels.shape())?;
+            if height.max(width) > i32::MAX as usize {
+                return Err(Error::TooLarge {
+                    what: "pixels (int32)",
+                    shape: vec![height, width],
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Works off a part with the widest instructions that this code gains from.
+    fn run(&self, points: View2<'_, f64>, index: Option<&[usize]>, part: Part<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            /// The same code, compiled for AVX2 (not FMA, which would round otherwise).
+            #[target_feature(enable = "avx2")]
+            fn run_avx2(
+                sampler: &Sampler<'_>,
+                points: View2<'_, f64>,
+                index: Option<&[usize]>,
+                part: Part<'_>,
+            ) {
+                sampler.run_here(points, index, part);
+            }
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: this CPU has AVX2.
+                return unsafe { run_avx2(self, points, index, part) };
+            }
+        }
+        self.run_here(points, index, part);
+    }
+
+    #[inline(always)]
+    fn run_here(&self, points: View2<'_, f64>, index: Option<&[usize]>, part: Part<'_>) {
+        let Part {
+            items,
+            base,
+            mut out,
+        } = part;
+        let mut scratch = match self.method {
+            Method::Nearest => Vec::new(),
+            Method::Bilinear => vec![0.0; 4 * out.values.shape()[1]],
+        };
+        let row_of = |item: usize| index.map_or(item, |index| index[item]) - base;
+        let mut found = [None; GROUP];
+        let mut blank_from = 0;
+        for first in items.clone().step_by(GROUP) {
+            let group = first..items.end.min(first + GROUP);
+            for (item, found) in group.clone().zip(&mut found) {
+                let row = base + row_of(item);
+                *found = self.locate(points.at([row, 0]), points.at([row, 1]));
+                if let Some(footprint) = found {
+                    self.prefetch(footprint);
+                }
+            }
+            for (item, found) in group.zip(&found) {
+                let row = row_of(item);
+                if out.fill {
+                    (blank_from..row).for_each(|gap| out.blank(gap, status::OUTSIDE));
+                    blank_from = row + 1;
+                }
+                self.emit(found.as_ref(), row, &mut out, &mut scratch);
+            }
+        }
+        if out.fill {
+            (blank_from..out.status.len()).for_each(|gap| out.blank(gap, status::OUTSIDE));
+        }
+    }
+
+    /// Where a point lies on the raster.
+    #[inline(always)]
+    fn locate(&self, x: f64, y: f64) -> Option<Footprint> {
+        let [height, width, _] = self.pixels.shape();
+        let (x, y) = match self.crs {
+            None => (x, y),
+            Some(crs) => {
+                let (x, y) = crs.forward(x, y);
+                match crs.period() {
+                    Some(period) => (self.grid.unwrap_x(x, width, period), y),
+                    None => (x, y),
+                }
+            }
+        };
+        let (u, v) = self.grid.pixel_coordinates(x, y);
+        footprint(u, v, (height, width), self.rule, self.method)
+    }
+
+    /// Asks for the memory that `emit` will read: points are scattered, so that every one of
+    /// them misses the caches.
+    #[inline(always)]
+    fn prefetch(&self, footprint: &Footprint) {
+        #[cfg(target_arch = "x86_64")]
+        for tap in footprint.taps() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = [tap.row, tap.col];
+            match self.pixels {
+                Pixels::I8 { q, scales } => {
+                    let (q, scales) = (q.pixel(at[0], at[1]), scales.pixel(at[0], at[1]));
+                    // SAFETY: a prefetch reads nothing.
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T0>(q.as_ptr());
+                        _mm_prefetch::<_MM_HINT_T0>(q.as_ptr().wrapping_add(64));
+                        _mm_prefetch::<_MM_HINT_T0>(scales.as_ptr().cast());
+                    }
+                }
+                Pixels::F32 { values, .. } => {
+                    let values = values.pixel(at[0], at[1]);
+                    // SAFETY: a prefetch reads nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast()) };
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = footprint;
+    }
+
+    /// Writes one row.
+    #[inline(always)]
+    fn emit(
+        &self,
+        found: Option<&Footprint>,
+        row: usize,
+        out: &mut Outputs<'_>,
+        scratch: &mut [f32],
+    ) {
+        if let Some(pixels) = &mut out.pixels {
+            let at = found.map_or([-1, -1], |f| [f.row as i32, f.col as i32]);
+            pixels.set([row, 0], at[0]);
+            pixels.set([row, 1], at[1]);
+        }
+        let Some(found) = found else {
+            return out.blank(row, status::OUTSIDE);
+        };
+        if self
+            .land
+            .is_some_and(|land| land.at([found.row, found.col]) == 0)
+        {
+            return out.blank(row, status::WATER);
+        }
+        let valid = match self.method {
+            Method::Nearest => self.load(found.row, found.col, out.row(row)).is_some(),
+            Method::Bilinear => self.blend(found, scratch, out.row(row)),
+        };
+        if valid {
+            out.status.set([row], status::VALID);
+        } else {
+            out.blank(row, status::NODATA);
+        }
+    }
+
+    /// Writes the weighted mean of the valid pixels; false where the containing one is invalid.
+    #[inline(always)]
+    fn blend(&self, found: &Footprint, scratch: &mut [f32], out: &mut [MaybeUninit<f32>]) -> bool {
+        let bands = out.len();
+        let mut weights = [0.0; 4];
+        let (mut count, mut centre, mut complete) = (0, 0, true);
+        for tap in found.taps() {
+            let contains = tap.row == found.row && tap.col == found.col;
+            let space = &mut scratch[count * bands..(count + 1) * bands];
+            match self.load(tap.row, tap.col, space) {
+                None if contains => return false,
+                None => continue,
+                Some(all) => complete &= all,
+            }
+            if contains {
+                centre = count;
+            }
+            weights[count] = tap.weight;
+            count += 1;
+        }
+        let (weights, rows) = (&weights[..count], &scratch[..count * bands]);
+        match (complete, count) {
+            (true, 1) => mean::<1>(weights, rows, out),
+            (true, 2) => mean::<2>(weights, rows, out),
+            (true, 3) => mean::<3>(weights, rows, out),
+            (true, 4) => mean::<4>(weights, rows, out),
+            _ => mean_of_valid(weights, rows, centre, out),
+        }
+        true
+    }
+
+    /// Writes the bands of a pixel, NaN where a band is invalid.
+    ///
+    /// None, and nothing written that counts, where no band of the raster is valid here; else
+    /// whether all bands asked for are.
+    #[inline(always)]
+    fn load<S: Slot>(&self, row: usize, col: usize, out: &mut [S]) -> Option<bool> {
+        let asked = out.len();
+        let valid = match self.pixels {
+            Pixels::I8 { q, scales } => {
+                let (q, scales) = (q.pixel(row, col), scales.pixel(row, col));
+                if !q.is_empty() && scales.strides()[0] == 0 {
+                    let scale = scales.at([0]);
+                    if !scale.is_finite() {
+                        return None;
+                    }
+                    spread(q, self.bands, out, |q| f32::from(q) * scale);
+                    return Some(true);
+                }
+                let value = |q: i8, scale: f32| {
+                    if scale.is_finite() {
+                        f32::from(q) * scale
+                    } else {
+                        f32::NAN
+                    }
+                };
+                let valid = match (self.bands, q.as_slice(), scales.as_slice()) {
+                    (None, Some(q), Some(scales)) => {
+                        write(q.iter().zip(scales).map(|(&q, &s)| value(q, s)), out)
+                    }
+                    (None, ..) => write((0..asked).map(|b| value(q.at([b]), scales.at([b]))), out),
+                    (Some(bands), ..) => {
+                        write(bands.iter().map(|&b| value(q.at([b]), scales.at([b]))), out)
+                    }
+                };
+                if valid == 0 && !lane(scales).any(f32::is_finite) {
+                    return None;
+                }
+                valid
+            }
+            Pixels::F32 { values, nodata } => {
+                let values = values.pixel(row, col);
+                // NaN equals nothing, so that it stands for "no such value".
+                let nodata = nodata.unwrap_or(f32::NAN);
+                let value = |v: f32| {
+                    if v.is_nan() || v == nodata {
+                        f32::NAN
+                    } else {
+                        v
+                    }
+                };
+                let valid = spread(values, self.bands, out, value);
+                if valid == 0 && lane(values).all(|v| value(v).is_nan()) {
+                    return None;
+                }
+                valid
+            }
+        };
+        Some(valid == asked)
+    }
+}
+
+/// What a value can be written to: a number, or memory that will become one.
+trait Slot {
+    fn put(&mut self, value: f32);
+}
+
+impl Slot for f32 {
+    #[inline(always)]
+    fn put(&mut self, value: f32) {
+        *self = value;
+    }
+}
+
+impl Slot for MaybeUninit<f32> {
+    #[inline(always)]
+    fn put(&mut self, value: f32) {
+        *self = Self::new(value);
+    }
+}
+
+/// Writes values and counts those that are not NaN.
+#[inline(always)]
+fn write<S: Slot>(values: impl Iterator<Item = f32>, out: &mut [S]) -> usize {
+    let mut valid = 0u32;
+    for (slot, value) in out.iter_mut().zip(values) {
+        valid += u32::from(!value.is_nan());
+        slot.put(value);
+    }
+    valid as usize
+}
+
+/// Writes `value` of the bands asked for and counts those that are not NaN.
+#[inline(always)]
+fn spread<T: Copy, S: Slot>(
+    lane: View1<'_, T>,
+    bands: Option<&[usize]>,
+    out: &mut [S],
+    value: impl Fn(T) -> f32,
+) -> usize {
+    match (bands, lane.as_slice()) {
+        (None, Some(lane)) => write(lane.iter().map(|&v| value(v)), out),
+        (None, None) => write((0..out.len()).map(|b| value(lane.at([b]))), out),
+        (Some(bands), _) => write(bands.iter().map(|&b| value(lane.at([b]))), out),
+    }
+}
+
+/// The elements of a lane.
+fn lane<'a, T: Copy>(view: View1<'a, T>) -> impl Iterator<Item = T> + 'a {
+    (0..view.shape()[0]).map(move |i| view.at([i]))
+}
+
+/// The canonical NaN for any NaN (inf − inf has the sign bit set on x86).
+#[inline(always)]
+fn canonical(value: f64) -> f32 {
+    let value = value as f32;
+    if value.is_nan() { f32::NAN } else { value }
+}
+
+/// The mean of K complete rows.
+#[inline(always)]
+fn mean<const K: usize>(weights: &[f64], rows: &[f32], out: &mut [MaybeUninit<f32>]) {
+    let bands = out.len();
+    let total: f64 = weights[1..].iter().fold(weights[0], |sum, w| sum + w);
+    let weights: [f64; K] = std::array::from_fn(|k| weights[k] / total);
+    let rows: [&[f32]; K] = std::array::from_fn(|k| &rows[k * bands..(k + 1) * bands]);
+    for (band, slot) in out.iter_mut().enumerate() {
+        let mut sum = weights[0] * f64::from(rows[0][band]);
+        for k in 1..K {
+            sum += weights[k] * f64::from(rows[k][band]);
+        }
+        slot.write(canonical(sum));
+    }
+}
+
+/// The mean, band by band, of the rows that are valid there; NaN where row `centre` is not.
+fn mean_of_valid(weights: &[f64], rows: &[f32], centre: usize, out: &mut [MaybeUninit<f32>]) {
+    let bands = out.len();
+    for (band, slot) in out.iter_mut().enumerate() {
+        let value = |k: usize| rows[k * bands + band];
+        if value(centre).is_nan() {
+            slot.write(f32::NAN);
+            continue;
+        }
+        let valid = || (0..weights.len()).filter(|&k| !value(k).is_nan());
+        let add = |sum: Option<f64>, term: f64| Some(sum.map_or(term, |sum| sum + term));
+        let total = valid()
+            .fold(None, |sum, k| add(sum, weights[k]))
+            .unwrap_or(f64::NAN);
+        let sum = valid().fold(None, |sum, k| {
+            add(sum, weights[k] / total * f64::from(value(k)))
+        });
+        slot.write(canonical(sum.unwrap_or(f64::NAN)));
+    }
+}
