@@ -1,0 +1,460 @@
+//! Vector kernels over runs of lanes, one source for every instruction set.
+//!
+//! The generic loops are inlined into functions that enable the instruction set, so a
+//! `Vector` method compiles to its one instruction there.
+
+use super::scalar::{NAN, product};
+
+/// Lanes that are neighbours in memory, for `pixels` pixels at fixed steps (in elements).
+pub struct Run {
+    pub q: *const i8,
+    pub q_step: isize,
+    pub scales: *const f32,
+    pub scales_step: isize,
+    pub out: *mut f32,
+    pub out_step: isize,
+    pub pixels: usize,
+    pub lanes: usize,
+    /// Write past the cache: for outputs that do not fit in it.
+    pub stream: bool,
+}
+
+/// A kernel for one kind of run.
+///
+/// # Safety
+/// The CPU has the kernel's instruction set, and all of the run's elements are valid:
+/// `q` and `scales` to read, `out` to write, without overlap.
+pub type Kernel = unsafe fn(&Run);
+
+/// What an instruction set offers: one scale for all lanes, and a scale for each lane.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    /// `scales` has one element a pixel.
+    pub uniform: Kernel,
+    /// `scales` has `lanes` neighbours a pixel.
+    pub each: Kernel,
+}
+
+trait Vector: Copy {
+    const WIDTH: usize;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    /// Reads `WIDTH` int8 values as floats.
+    unsafe fn widen(from: *const i8) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// NaN where a lane is NaN or infinite.
+    unsafe fn valid(self) -> Self;
+    /// The first `n` lanes of `self`, the others of `other`.
+    unsafe fn splice(self, other: Self, n: usize) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// Stores past the cache; `to` is aligned to the vector.
+    unsafe fn stream(self, to: *mut f32);
+    /// Makes streamed stores visible before other threads are told that they happened.
+    unsafe fn fence();
+}
+
+/// Dequantises `n` lanes, each with its own scale.
+#[inline(always)]
+unsafe fn tail_each(q: *const i8, scales: *const f32, out: *mut f32, n: usize) {
+    for i in 0..n {
+        // SAFETY: the caller's lanes are valid.
+        unsafe { out.add(i).write(product(*q.add(i), *scales.add(i))) }
+    }
+}
+
+/// Dequantises `n` lanes with one scale.
+#[inline(always)]
+unsafe fn tail_uniform(q: *const i8, scale: f32, out: *mut f32, n: usize) {
+    for i in 0..n {
+        // SAFETY: the caller's lanes are valid.
+        unsafe { out.add(i).write(product(*q.add(i), scale)) }
+    }
+}
+
+/// How many elements lie before the first vector boundary.
+#[inline(always)]
+fn head<V: Vector>(out: *mut f32, n: usize) -> usize {
+    let past = (out as usize / size_of::<f32>()) % V::WIDTH;
+    if past == 0 {
+        0
+    } else {
+        (V::WIDTH - past).min(n)
+    }
+}
+
+#[inline(always)]
+unsafe fn each<V: Vector>(run: &Run) {
+    // SAFETY: every access is to one of the run's lanes, which are valid; streamed stores
+    // start at the boundary that `head` found.
+    unsafe {
+        for pixel in 0..run.pixels as isize {
+            let q = run.q.offset(pixel * run.q_step);
+            let scales = run.scales.offset(pixel * run.scales_step);
+            let out = run.out.offset(pixel * run.out_step);
+            let start = if run.stream {
+                head::<V>(out, run.lanes)
+            } else {
+                0
+            };
+            tail_each(q, scales, out, start);
+            let mut i = start;
+            while i + V::WIDTH <= run.lanes {
+                let value = V::widen(q.add(i)).mul(V::load(scales.add(i)).valid());
+                if run.stream {
+                    value.stream(out.add(i));
+                } else {
+                    value.store(out.add(i));
+                }
+                i += V::WIDTH;
+            }
+            tail_each(q.add(i), scales.add(i), out.add(i), run.lanes - i);
+        }
+        if run.stream {
+            V::fence();
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn uniform<V: Vector>(run: &Run) {
+    let dense = run.lanes as isize;
+    if run.stream && run.q_step == dense && run.out_step == dense && run.lanes >= V::WIDTH {
+        // SAFETY: the caller's promise.
+        return unsafe { uniform_stream::<V>(run) };
+    }
+    // SAFETY: every access is to one of the run's lanes, which are valid.
+    unsafe {
+        for pixel in 0..run.pixels as isize {
+            let q = run.q.offset(pixel * run.q_step);
+            let scale = *run.scales.offset(pixel * run.scales_step);
+            let out = run.out.offset(pixel * run.out_step);
+            let factor = V::splat(if scale.is_finite() { scale } else { NAN });
+            let mut i = 0;
+            while i + V::WIDTH <= run.lanes {
+                V::widen(q.add(i)).mul(factor).store(out.add(i));
+                i += V::WIDTH;
+            }
+            tail_uniform(q.add(i), scale, out.add(i), run.lanes - i);
+        }
+    }
+}
+
+/// `uniform` for pixels without gaps, as one stream of aligned vectors.
+///
+/// NumPy aligns arrays to 16 bytes, so whole vectors straddle pixels: such a vector takes
+/// the scales of both. At least `WIDTH` lanes a pixel, so it never spans three.
+#[inline(always)]
+unsafe fn uniform_stream<V: Vector>(run: &Run) {
+    let total = run.pixels * run.lanes;
+    // SAFETY: every index is below `total` = pixels × lanes, and the pixels have no gaps;
+    // streamed stores start at the boundary that `head` found.
+    unsafe {
+        let scale = |pixel: usize| {
+            let scale = *run.scales.offset(pixel as isize * run.scales_step);
+            if scale.is_finite() { scale } else { NAN }
+        };
+        if total == 0 {
+            return;
+        }
+        let mut i = head::<V>(run.out, total);
+        tail_uniform(run.q, scale(0), run.out, i);
+        let (mut pixel, mut end) = (0, run.lanes);
+        let mut factor = V::splat(scale(0));
+        while i + V::WIDTH <= total {
+            while i + V::WIDTH <= end {
+                V::widen(run.q.add(i)).mul(factor).stream(run.out.add(i));
+                i += V::WIDTH;
+            }
+            if i + V::WIDTH > total {
+                break;
+            }
+            pixel += 1;
+            let next = V::splat(scale(pixel));
+            let mixed = factor.splice(next, end - i);
+            V::widen(run.q.add(i)).mul(mixed).stream(run.out.add(i));
+            i += V::WIDTH;
+            end += run.lanes;
+            factor = next;
+        }
+        // What is left is shorter than a vector, but may still straddle two pixels.
+        while i < total {
+            let n = (end.max(i) - i).min(total - i);
+            tail_uniform(run.q.add(i), scale(pixel), run.out.add(i), n);
+            i += n;
+            if i >= end {
+                pixel += 1;
+                end += run.lanes;
+            }
+        }
+        V::fence();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub mod x86 {
+    //! AVX2 and AVX-512.
+
+    use std::arch::x86_64::*;
+
+    use super::{Kernels, NAN, Run, Vector, each, uniform};
+
+    const INFINITY: i32 = 0x7f80_0000;
+
+    impl Vector for __m256 {
+        const WIDTH: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: inlined only where AVX2 is enabled, as in all methods below.
+            unsafe { _mm256_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller's eight floats.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(from: *const i8) -> Self {
+            // SAFETY: the caller's eight bytes.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: AVX2, see `splat`.
+            unsafe { _mm256_mul_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn valid(self) -> Self {
+            // SAFETY: AVX2, see `splat`.
+            unsafe {
+                let magnitude =
+                    _mm256_and_si256(_mm256_castps_si256(self), _mm256_set1_epi32(i32::MAX));
+                let finite = _mm256_cmpgt_epi32(_mm256_set1_epi32(INFINITY), magnitude);
+                _mm256_blendv_ps(_mm256_set1_ps(NAN), self, _mm256_castsi256_ps(finite))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn splice(self, other: Self, n: usize) -> Self {
+            // SAFETY: AVX2, see `splat`.
+            unsafe {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let first = _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane);
+                _mm256_blendv_ps(other, self, _mm256_castsi256_ps(first))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller's eight floats.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn stream(self, to: *mut f32) {
+            // SAFETY: the caller's eight floats, aligned.
+            unsafe { _mm256_stream_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn fence() {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { _mm_sfence() }
+        }
+    }
+
+    impl Vector for __m512 {
+        const WIDTH: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: inlined only where AVX-512 F is enabled, as in all methods below.
+            unsafe { _mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller's sixteen floats.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(from: *const i8) -> Self {
+            // SAFETY: the caller's sixteen bytes.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: AVX-512 F, see `splat`.
+            unsafe { _mm512_mul_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn valid(self) -> Self {
+            // SAFETY: AVX-512 F, see `splat`.
+            unsafe {
+                let magnitude =
+                    _mm512_and_si512(_mm512_castps_si512(self), _mm512_set1_epi32(i32::MAX));
+                let finite = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(INFINITY));
+                _mm512_mask_blend_ps(finite, _mm512_set1_ps(NAN), self)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn splice(self, other: Self, n: usize) -> Self {
+            // SAFETY: AVX-512 F, see `splat`; `n` is below 16.
+            unsafe { _mm512_mask_blend_ps((1u16 << n).wrapping_sub(1), other, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller's sixteen floats.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn stream(self, to: *mut f32) {
+            // SAFETY: the caller's sixteen floats, aligned.
+            unsafe { _mm512_stream_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn fence() {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { _mm_sfence() }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn uniform_avx2(run: &Run) {
+        // SAFETY: the caller's promise; AVX2 is enabled here.
+        unsafe { uniform::<__m256>(run) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn each_avx2(run: &Run) {
+        // SAFETY: the caller's promise; AVX2 is enabled here.
+        unsafe { each::<__m256>(run) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn uniform_avx512(run: &Run) {
+        // SAFETY: the caller's promise; AVX-512 F is enabled here.
+        unsafe { uniform::<__m512>(run) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn each_avx512(run: &Run) {
+        // SAFETY: the caller's promise; AVX-512 F is enabled here.
+        unsafe { each::<__m512>(run) }
+    }
+
+    /// Kernels for CPUs with AVX2.
+    pub const AVX2: Kernels = Kernels {
+        uniform: uniform_avx2,
+        each: each_avx2,
+    };
+    /// Kernels for CPUs with AVX-512 F.
+    pub const AVX512: Kernels = Kernels {
+        uniform: uniform_avx512,
+        each: each_avx512,
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+pub mod arm {
+    //! NEON, which every 64-bit ARM CPU has.
+
+    use std::arch::aarch64::*;
+
+    use super::{Kernels, NAN, Run, Vector, each, uniform};
+
+    const INFINITY: u32 = 0x7f80_0000;
+
+    impl Vector for float32x4_t {
+        const WIDTH: usize = 4;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: NEON is part of the architecture, as in all methods below.
+            unsafe { vdupq_n_f32(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller's four floats.
+            unsafe { vld1q_f32(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(from: *const i8) -> Self {
+            // SAFETY: the caller's four bytes.
+            unsafe {
+                let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: NEON, see `splat`.
+            unsafe { vmulq_f32(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn valid(self) -> Self {
+            // SAFETY: NEON, see `splat`.
+            unsafe {
+                let magnitude = vreinterpretq_u32_f32(vabsq_f32(self));
+                let finite = vcltq_u32(magnitude, vdupq_n_u32(INFINITY));
+                vbslq_f32(finite, self, vdupq_n_f32(NAN))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn splice(self, other: Self, n: usize) -> Self {
+            // SAFETY: NEON, see `splat`; the array has four elements.
+            unsafe {
+                let lane = vld1q_u32([0u32, 1, 2, 3].as_ptr());
+                vbslq_f32(vcltq_u32(lane, vdupq_n_u32(n as u32)), self, other)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller's four floats.
+            unsafe { vst1q_f32(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn stream(self, to: *mut f32) {
+            // Stable Rust has no non-temporal store for ARM.
+            // SAFETY: the caller's four floats.
+            unsafe { self.store(to) }
+        }
+
+        #[inline(always)]
+        unsafe fn fence() {}
+    }
+
+    unsafe fn uniform_neon(run: &Run) {
+        // SAFETY: the caller's promise.
+        unsafe { uniform::<float32x4_t>(run) }
+    }
+
+    unsafe fn each_neon(run: &Run) {
+        // SAFETY: the caller's promise.
+        unsafe { each::<float32x4_t>(run) }
+    }
+
+    /// Kernels for every 64-bit ARM CPU.
+    pub const NEON: Kernels = Kernels {
+        uniform: uniform_neon,
+        each: each_neon,
+    };
+}
