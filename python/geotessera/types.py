@@ -107,6 +107,11 @@ class GridSpec:
         return CRS.from_wkt(self.epsg_or_wkt)
 
     @property
+    def crs_name(self) -> str:
+        """``"EPSG:…"``, or the WKT of a CRS that has no code."""
+        return self.epsg_or_wkt if isinstance(self.epsg_or_wkt, str) else f"EPSG:{self.epsg_or_wkt}"
+
+    @property
     def affine(self) -> Affine:
         """The transform as an `affine.Affine`."""
         from affine import Affine

@@ -35,11 +35,14 @@ class RasterSource(ABC):
         CRS, transform and size of the whole raster.
     band_count : int
         Number of bands.
+    block_shape : tuple of int
+        Height and width of the blocks that a read touches whole.
     provenance : Provenance
         Dataset and year, where known.
     """
 
     grid: GridSpec
+    block_shape: tuple[int, int]
     band_count: int
     provenance: Provenance
 
@@ -87,6 +90,10 @@ class RasterSource(ABC):
 
         Nothing is read until pixels are touched, and then only their pages.
         """
+        return None
+
+    def land(self) -> NDArray[np.uint8] | None:
+        """Return the landmask, 0 = water, shape (H, W), or None where there is none."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing

@@ -65,7 +65,7 @@ class GeoTiffSource(RasterSource):
         with self._dataset() as dataset:
             self.grid = grid_of(Path(descriptor.path), dataset)
             self.band_count = int(dataset.count)
-            self.block_shape: tuple[int, int] = dataset.block_shapes[0]
+            self.block_shape = dataset.block_shapes[0]
             self.tags: dict[str, str] = dataset.tags()
             self._nodata: tuple[float | None, ...] = dataset.nodatavals
         version, variant = dataset_from_tags(self.tags) or (None, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import FormatError, InputError
 from geotessera.sources.base import RasterSource, check_bands, check_window
-from geotessera.sources.landmask import Georeference, georeference_of
+from geotessera.sources.landmask import Georeference, georeference_of, read_mask
 from geotessera.types import Block, Provenance, QuantizedRaster, Window
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class NpySource(RasterSource):
         self._values: NDArray[np.int8] = map_npy(descriptor.embedding, "int8", (3,))
         self._scales: NDArray[np.float32] = map_npy(descriptor.scales, "float32", (2, 3))
         self.band_count = int(self._values.shape[2])
-        size = self._values.shape[:2]
+        size = self.block_shape = self._values.shape[:2]
         if self._scales.shape != (self._values.shape if self._scales.ndim == 3 else size):
             raise _wrong(
                 descriptor.scales,
@@ -175,6 +175,10 @@ class NpySource(RasterSource):
     def pixels(self) -> Block:
         """Return the whole tile, memory-mapped."""
         return QuantizedRaster(self._values, self._scales, self.grid, provenance=self.provenance)
+
+    def land(self) -> NDArray[np.uint8]:
+        """Return the landmask, 0 = water, shape (H, W)."""
+        return read_mask(self._descriptor.landmask)
 
     def read(
         self,

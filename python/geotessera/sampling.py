@@ -1,0 +1,453 @@
+"""Point sampling over tiles: group the points by tile, gather each tile's pixels once.
+
+The kernel reads int8 pixels where they lie (memory-mapped) and writes float32 rows into
+one result, so a million points cost their own pixels and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geotessera import _native
+from geotessera.errors import GeoTesseraError, InputError
+from geotessera.grid import tile_key
+from geotessera.types import Status, TileId, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from geotessera.sources import RasterSource
+    from geotessera.types import GridSpec, Method
+
+__all__ = [
+    "DEFAULT_BAND_COUNT",
+    "PointGroups",
+    "Sampled",
+    "group_points",
+    "sample_source",
+    "sample_tiles",
+]
+
+DEFAULT_BAND_COUNT = 128
+"""Bands of every published dataset: the width of a result that no tile contributes to."""
+
+METHODS = ("nearest", "bilinear")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointGroups:
+    """Points sorted into the tiles that own them.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (N, 2)
+        (longitude, latitude) in WGS84 degrees.
+    keys : ndarray of int32, shape (T, 2)
+        Tiles by hundredths of a degree of their centre, sorted.
+    order : ndarray of int64, shape (N,)
+        Rows of `points`, tile after tile, ascending inside each.
+    offsets : ndarray of int64, shape (T + 1,)
+        Where each tile's rows begin in `order`.
+    """
+
+    points: NDArray[np.float64]
+    keys: NDArray[np.int32]
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def tiles(self) -> list[tuple[float, float]]:
+        """Return the (longitude, latitude) centres of the tiles, in group order."""
+        return [(lon / 100, lat / 100) for lon, lat in self.keys.tolist()]
+
+    @classmethod
+    def from_mapping(
+        cls, points: NDArray[np.float64], tiles: Mapping[tuple[float, float], Sequence[int]]
+    ) -> PointGroups:
+        """Make groups from a mapping of tile centres to rows of `points`."""
+        keys = sorted((tile_key(lon), tile_key(lat), (lon, lat)) for lon, lat in tiles)
+        rows = [np.sort(np.asarray(tiles[centre], np.int64)) for _, _, centre in keys]
+        return cls(
+            points,
+            np.array([key[:2] for key in keys], np.int32).reshape(-1, 2),
+            np.concatenate([np.empty(0, np.int64), *rows]),
+            np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        )
+
+    def count_outside(
+        self, tiles: Container[tuple[float, float]], failures: Iterable[TileId] | None
+    ) -> int:
+        """Return how many points lie in tiles that are neither given nor failed."""
+        failed = {(tile.lon, tile.lat) for tile in failures or ()}
+        return sum(
+            len(rows)
+            for tile, rows in zip(self.tiles(), self.rows(), strict=True)
+            if tile not in tiles and tile not in failed
+        )
+
+    def rows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of `points` of each tile, in group order."""
+        offsets = self.offsets.tolist()
+        for start, stop in zip(offsets, offsets[1:], strict=False):
+            yield self.order[start:stop]
+
+
+def sample_source(
+    source: RasterSource,
+    points: NDArray[np.float64],
+    *,
+    rows: NDArray[np.int64] | None = None,
+    values: NDArray[np.float32] | None = None,
+    status: NDArray[np.uint8] | None = None,
+    pixels: NDArray[np.int32] | None = None,
+    method: Method = "nearest",
+    bands: Sequence[int] | None = None,
+    mask_water: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Sample one raster.
+
+    Parameters
+    ----------
+    source : RasterSource
+        The raster, quantised or not, in any CRS.
+    points : ndarray of float64, shape (N, 2)
+        (longitude, latitude) in WGS84 degrees.
+    rows : ndarray of int64, optional
+        Which rows of `points` and of the outputs are meant, strictly ascending; all by
+        default.
+    values : ndarray of float32, shape (N, bands), optional
+    status : ndarray of uint8, shape (N,), optional
+    pixels : ndarray of int32, shape (N, 2), optional
+        Where to write; `values` and `status` are allocated by default, pixels not.
+    method, bands, mask_water
+        As for `sample_tiles`.
+
+    Returns
+    -------
+    values : ndarray of float32, shape (N, bands)
+    status : ndarray of uint8, shape (N,)
+    """
+    block = source.pixels()
+    epsg = source.grid.epsg
+    if block is None or not has_exact_projection(epsg):
+        return _sample_windows(
+            source, points, rows, values, status, pixels, method, bands, mask_water
+        )
+    return _native.sample(
+        block.values,
+        block.scales,
+        block.grid.transform,
+        points,
+        epsg=epsg,
+        index=rows,
+        method=method,
+        layout=block.layout,
+        bands=bands,
+        nodata=block.nodata,
+        land=source.land() if mask_water else None,
+        out=values,
+        status=status,
+        pixels=pixels,
+    )
+
+
+def has_exact_projection(epsg: int | None) -> bool:
+    """Return whether the kernels know the CRS: UTM on WGS84, EPSG:4326 or EPSG:3857."""
+    if epsg is None:
+        return False
+    return epsg in (4326, 3857) or (epsg // 100 in (326, 327) and 1 <= epsg % 100 <= 60)
+
+
+def _project(points: NDArray[np.float64], grid: GridSpec) -> NDArray[np.float64]:
+    """Return points in a grid's CRS."""
+    lon, lat = np.ascontiguousarray(points.T)
+    if has_exact_projection(grid.epsg):
+        assert grid.epsg is not None  # has_exact_projection says so
+        return np.column_stack(_native.project(lon, lat, grid.epsg))
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(4326, grid.crs_name, always_xy=True)
+    return np.column_stack(transformer.transform(lon, lat))
+
+
+def _sample_windows(
+    source: RasterSource,
+    points: NDArray[np.float64],
+    rows: NDArray[np.int64] | None,
+    values: NDArray[np.float32] | None,
+    status: NDArray[np.uint8] | None,
+    pixels: NDArray[np.int32] | None,
+    method: Method,
+    bands: Sequence[int] | None,
+    mask_water: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Sample a raster that is read window by window, each stored block once."""
+    if rows is None:
+        rows = np.arange(len(points), dtype=np.int64)
+    if values is None:
+        width = source.band_count if bands is None else len(bands)
+        values = np.full((len(points), width), np.nan, np.float32)
+    if status is None:
+        status = np.full(len(points), Status.OUTSIDE, np.uint8)
+    grid = source.grid
+    xy = _project(points[rows], grid)
+    found = np.full((len(rows), values.shape[1]), np.nan, np.float32)
+    found_status = np.full(len(rows), Status.OUTSIDE, np.uint8)
+    found_pixels = np.full((len(rows), 2), -1, np.int32)
+    land = source.land() if mask_water else None
+    for window, members in _windows_of(source, xy):
+        block = source.read(window)
+        part = np.s_[
+            window.row : window.row + window.height, window.col : window.col + window.width
+        ]
+        _native.sample(
+            block.values,
+            block.scales,
+            block.grid.transform,
+            xy,
+            index=members,
+            method=method,
+            layout=block.layout,
+            bands=bands,
+            nodata=block.nodata,
+            land=None if land is None else land[part],
+            out=found,
+            status=found_status,
+            pixels=found_pixels,
+        )
+        inside = members[found_pixels[members, 0] >= 0]
+        found_pixels[inside] += np.array([window.row, window.col], np.int32)
+    values[rows], status[rows] = found, found_status
+    if pixels is not None:
+        pixels[rows] = found_pixels
+    return values, status
+
+
+def _windows_of(
+    source: RasterSource, xy: NDArray[np.float64]
+) -> Iterator[tuple[Window, NDArray[np.int64]]]:
+    """Yield the stored blocks that hold points, a pixel wider, with the points' rows."""
+    grid, (block_height, block_width) = source.grid, source.block_shape
+    a, _, left, _, e, top = grid.transform
+    with np.errstate(invalid="ignore"):
+        col = np.floor((xy[:, 0] - left) / a)
+        row = np.floor((xy[:, 1] - top) / e)
+        inside = (col >= 0) & (col < grid.width) & (row >= 0) & (row < grid.height)
+    members = np.flatnonzero(inside)
+    across = -(-grid.width // block_width)
+    block = row[members] // block_height * across + col[members] // block_width
+    order = np.argsort(block, kind="stable")
+    starts = np.flatnonzero(np.diff(block[order], prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        down, right = divmod(int(block[order[start]]), across)
+        # A pixel more on each side: the neighbours of a bilinear sample.
+        first_row, first_col = max(down * block_height - 1, 0), max(right * block_width - 1, 0)
+        last_row = min((down + 1) * block_height + 1, grid.height)
+        last_col = min((right + 1) * block_width + 1, grid.width)
+        window = Window(first_row, first_col, last_row - first_row, last_col - first_col)
+        yield window, members[order[start:stop]].astype(np.int64)
+
+
+def group_points(points: NDArray[np.float64]) -> PointGroups:
+    """Sort points into tiles.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (N, 2)
+        (longitude, latitude) in WGS84 degrees.
+
+    Raises
+    ------
+    ValueError
+        If a point is not finite or not on the globe; the message names the row.
+    """
+    return PointGroups(points, *_native.group_by_tile(points))
+
+
+@dataclass(slots=True, eq=False)
+class Sampled:
+    """What sampling found.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (N, bands)
+        Embeddings in the order of the points; NaN where `status` is not ``VALID``.
+    status : ndarray of uint8, shape (N,)
+        `geotessera.types.Status` of each point.
+    pixels : ndarray of int32, shape (N, 2), or None
+        (row, column) of the pixel that contains each point, -1 where there is none.
+    groups : PointGroups
+        Which tile owns which points.
+    crs : list of (str or None)
+        CRS of each group's raster, such as ``"EPSG:32631"``.
+    failures : dict of TileId to Exception
+        Tiles that exist but could not be read.
+    """
+
+    values: NDArray[np.float32]
+    status: NDArray[np.uint8]
+    pixels: NDArray[np.int32] | None
+    groups: PointGroups
+    crs: list[str | None]
+    failures: dict[TileId, Exception]
+
+    def metadata(self) -> list[dict[str, Any] | None]:
+        """Return one dict per point, or None where no pixel was found.
+
+        Keys: ``tile_lon``, ``tile_lat``, ``pixel_row``, ``pixel_col``, ``crs``, and
+        ``error`` where the tile could not be read.
+        """
+        assert self.pixels is not None  # asked for together with the values
+        found: list[dict[str, Any] | None] = [None] * len(self.status)
+        failures = {tile[1:]: str(error) for tile, error in self.failures.items()}
+        for tile, rows, crs in zip(self.groups.tiles(), self.groups.rows(), self.crs, strict=True):
+            lon, lat = tile
+            if tile in failures:
+                for row in rows.tolist():
+                    found[row] = {
+                        "tile_lon": lon,
+                        "tile_lat": lat,
+                        "pixel_row": None,
+                        "pixel_col": None,
+                        "crs": crs,
+                        "error": failures[tile],
+                    }
+                continue
+            if crs is None:
+                continue
+            pixels = self.pixels[rows]
+            for row, y, x in zip(
+                rows.tolist(), pixels[:, 0].tolist(), pixels[:, 1].tolist(), strict=True
+            ):
+                if y >= 0:
+                    found[row] = {
+                        "tile_lon": lon,
+                        "tile_lat": lat,
+                        "pixel_row": y,
+                        "pixel_col": x,
+                        "crs": crs,
+                    }
+        return found
+
+
+class _Result:
+    """The arrays of a result, made when the first tile says how many bands there are."""
+
+    def __init__(self, groups: PointGroups, bands: Sequence[int] | None, pixels: bool) -> None:
+        count = len(groups.points)
+        self.bands = bands
+        self.values: NDArray[np.float32] | None = None
+        self.status = np.full(count, Status.NO_TILE, np.uint8)
+        self.pixels = np.full((count, 2), -1, np.int32) if pixels else None
+        self.unfilled: list[NDArray[np.int64]] = []
+
+    def rows_for(self, band_count: int) -> NDArray[np.float32]:
+        wanted = band_count if self.bands is None else len(self.bands)
+        if self.values is None:
+            # Uninitialised: every row is written once, by the kernel or as NaN at the end.
+            self.values = np.empty((len(self.status), wanted), np.float32)
+        elif self.values.shape[1] != wanted:
+            raise InputError(
+                f"the tiles differ in their number of bands: {self.values.shape[1]} and {wanted}; "
+                "they cannot come from one dataset"
+            )
+        return self.values
+
+    def finish(self) -> NDArray[np.float32]:
+        values = self.rows_for(DEFAULT_BAND_COUNT) if self.values is None else self.values
+        for rows in self.unfilled:
+            values[rows] = np.nan
+        return values
+
+
+def sample_tiles(
+    groups: PointGroups,
+    year: int,
+    open_tile: Callable[[TileId], RasterSource | None],
+    *,
+    method: Method = "nearest",
+    bands: Sequence[int] | None = None,
+    mask_water: bool = False,
+    with_pixels: bool = False,
+    progress: Callable[[int, int, str], object] | None = None,
+) -> Sampled:
+    """Sample every group of points from its tile.
+
+    Parameters
+    ----------
+    groups : PointGroups
+        The points, by tile.
+    year : int
+        Which year's tiles.
+    open_tile : callable
+        Returns a tile's source, or None where the dataset has no such tile; what it
+        raises is kept in ``failures`` and the tile's points are ``FAILED``.
+    method : {"nearest", "bilinear"}
+        The pixel that contains a point, or the mean of the four nearest, weighted by
+        distance.
+    bands : sequence of int, optional
+        Zero-based bands, order and duplicates kept; all by default.
+    mask_water : bool
+        Give points on water, by the tile's landmask, the status ``WATER`` and no values.
+    with_pixels : bool
+        Also return the pixel of each point.
+    progress : callable, optional
+        Called with (tiles done, tiles in all, status text).
+
+    Returns
+    -------
+    Sampled
+        Values, statuses and where they come from.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for an unknown `method`.
+    BandError
+        (a `ValueError` and an `IndexError`) for a band that the tiles do not have.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    result = _Result(groups, bands, with_pixels)
+    crs: list[str | None] = []
+    failures: dict[TileId, Exception] = {}
+    for done, ((lon, lat), rows) in enumerate(zip(groups.tiles(), groups.rows(), strict=True)):
+        tile = TileId(year, lon, lat)
+        if progress is not None:
+            progress(done, len(groups), f"sampling tile {done + 1} of {len(groups)}")
+        try:
+            source = open_tile(tile)
+            crs.append(None if source is None else source.grid.crs_name)
+            if source is None:
+                result.unfilled.append(rows)
+                continue
+            values = result.rows_for(source.band_count)
+            sample_source(
+                source,
+                groups.points,
+                rows=rows,
+                values=values,
+                status=result.status,
+                pixels=result.pixels,
+                method=method,
+                bands=bands,
+                mask_water=mask_water,
+            )
+        except InputError:
+            raise
+        except (GeoTesseraError, OSError, RuntimeError) as error:
+            if len(crs) == done:
+                crs.append(None)
+            failures[tile] = error
+            result.status[rows] = Status.FAILED
+            result.unfilled.append(rows)
+    if progress is not None and len(groups):
+        progress(len(groups), len(groups), "sampled")
+    return Sampled(result.finish(), result.status, result.pixels, groups, crs, failures)
