@@ -2,7 +2,7 @@
 
 from geotessera.sources.base import RasterSource, SourceDescriptor
 from geotessera.sources.geotiff import GeoTiff, GeoTiffSource
-from geotessera.sources.landmask import Georeference, georeference_of, read_mask
+from geotessera.sources.landmask import Georeference, read_georeference, read_mask
 from geotessera.sources.npy import NpySource, NpyTile
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "NpyTile",
     "RasterSource",
     "SourceDescriptor",
-    "georeference_of",
+    "read_georeference",
     "read_mask",
 ]

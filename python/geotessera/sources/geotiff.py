@@ -48,8 +48,6 @@ class GeoTiffSource(RasterSource):
     ----------
     tags : dict of str to str
         The file's tags.
-    block_shape : tuple of int
-        Height and width of the blocks it is stored in.
 
     Raises
     ------

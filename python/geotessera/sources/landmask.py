@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Georeference", "georeference_of", "read_mask", "snap"]
+__all__ = ["Georeference", "read_georeference", "read_mask", "snap"]
 
 type Georeference = Literal["landmask", "snapped"]
 """Whose affine transform a tile gets: the landmask's as it is, or moved to the 10 m grid."""
@@ -46,7 +46,7 @@ def snap(grid: GridSpec) -> GridSpec:
     return GridSpec(grid.epsg_or_wkt, (a, b, left, d, e, top), grid.height, grid.width)
 
 
-def georeference_of(path: str | Path, georeference: Georeference = "landmask") -> GridSpec:
+def read_georeference(path: str | Path, georeference: Georeference = "landmask") -> GridSpec:
     """Return where the pixels of a landmask's tile are.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import FormatError, InputError
 from geotessera.sources.base import RasterSource, check_bands, check_window
-from geotessera.sources.landmask import Georeference, georeference_of, read_mask
+from geotessera.sources.landmask import Georeference, read_georeference, read_mask
 from geotessera.types import Block, Provenance, QuantizedRaster, Window
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class NpyTile:
     embedding, scales, landmask : path
         int8 (H, W, B), float32 (H, W) or (H, W, B), and the landmask GeoTIFF.
     georeference : {"landmask", "snapped"}
-        See `geotessera.sources.landmask.georeference_of`.
+        See `geotessera.sources.landmask.read_georeference`.
     provenance : Provenance
         Dataset and year.
     """
@@ -150,9 +150,10 @@ class NpySource(RasterSource):
     def __init__(self, descriptor: NpyTile) -> None:
         self._descriptor = descriptor
         self.provenance = descriptor.provenance
-        self.grid = georeference_of(descriptor.landmask, descriptor.georeference)
+        self.grid = read_georeference(descriptor.landmask, descriptor.georeference)
         self._values: NDArray[np.int8] = map_npy(descriptor.embedding, "int8", (3,))
         self._scales: NDArray[np.float32] = map_npy(descriptor.scales, "float32", (2, 3))
+        self._land: NDArray[np.uint8] | None = None
         self.band_count = int(self._values.shape[2])
         size = self.block_shape = self._values.shape[:2]
         if self._scales.shape != (self._values.shape if self._scales.ndim == 3 else size):
@@ -179,6 +180,12 @@ class NpySource(RasterSource):
     def land(self) -> NDArray[np.uint8]:
         """Return the landmask, 0 = water, shape (H, W)."""
         return read_mask(self._descriptor.landmask)
+
+    def land(self) -> NDArray[np.uint8]:
+        """Return the landmask, read once: uint8 (height, width), 0 for water."""
+        if self._land is None:
+            self._land = read_mask(self._descriptor.landmask)
+        return self._land
 
     def read(
         self,
