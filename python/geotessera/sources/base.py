@@ -9,13 +9,11 @@ from geotessera.errors import BandError, InputError
 from geotessera.types import Block, GridSpec, Provenance, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from geotessera.types import Method
 
 __all__ = ["RasterSource", "SourceDescriptor", "check_bands", "check_window"]
 
@@ -41,15 +39,12 @@ class RasterSource(ABC):
         Height and width of the blocks that a read touches whole.
     provenance : Provenance
         Dataset and year, where known.
-    block_shape : tuple of int
-        Height and width of the blocks in which it is best read.
     """
 
     grid: GridSpec
     block_shape: tuple[int, int]
     band_count: int
     provenance: Provenance
-    block_shape: tuple[int, int] = (256, 256)
 
     @property
     @abstractmethod
@@ -100,69 +95,6 @@ class RasterSource(ABC):
     def land(self) -> NDArray[np.uint8] | None:
         """Return the landmask, 0 = water, shape (H, W), or None where there is none."""
         return None
-
-    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (longitude, latitude) points, shape (N, 2), as (x, y) in the raster's CRS.
-
-        By PROJ, for any CRS; the kernels project to UTM themselves.
-        """
-        from geotessera.sources.points import lonlat_to_crs
-
-        return lonlat_to_crs(points, self.grid)
-
-    def land(self) -> NDArray[np.uint8] | None:
-        """Return the landmask, shape (height, width), 0 for water, or None without one."""
-        return None
-
-    def blocks_for(
-        self,
-        points: NDArray[np.float64],
-        rows: NDArray[np.int64] | None = None,
-        *,
-        epsg: int | None = None,
-        method: Method = "nearest",
-    ) -> Iterator[tuple[Block, Window, NDArray[np.int64] | None]]:
-        """Yield the pixels that a set of points needs.
-
-        A memory-mapped raster is one block; of any other, only the stored blocks with
-        points are read, one at a time.
-
-        Parameters
-        ----------
-        points : ndarray of float64, shape (N, 2)
-            Points in the raster's CRS, or (longitude, latitude) if `epsg` is given.
-        rows : ndarray of int64, optional
-            Which rows of `points` are meant; all by default.
-        epsg : int, optional
-            The raster's EPSG code, for points in degrees: one the kernels project to.
-        method : {"nearest", "bilinear"}
-            A bilinear value needs up to four pixels.
-
-        Yields
-        ------
-        block : Block
-            All bands of a part of the raster.
-        window : Window
-            Which part.
-        rows : ndarray of int64 or None
-            The rows of `points` for which it holds all that is needed, ascending. Points
-            outside the raster come with a block that does not cover them.
-        """
-        import numpy as np
-
-        from geotessera import _native
-        from geotessera.sources.points import windows_of_points
-
-        block = self.pixels()
-        if block is not None:
-            yield block, check_window(None, self.grid), rows
-            return
-        xy = points if rows is None else points[rows]
-        if epsg is not None:
-            lon, lat = np.ascontiguousarray(xy.T)
-            xy = np.stack(_native.project(lon, lat, epsg), axis=1)
-        for window, part in windows_of_points(xy, self.grid, self.block_shape, method):
-            yield self.read(window), window, part if rows is None else rows[part]
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Let go of what the source holds; views that were handed out stay valid."""

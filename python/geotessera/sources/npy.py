@@ -178,10 +178,6 @@ class NpySource(RasterSource):
         return QuantizedRaster(self._values, self._scales, self.grid, provenance=self.provenance)
 
     def land(self) -> NDArray[np.uint8]:
-        """Return the landmask, 0 = water, shape (H, W)."""
-        return read_mask(self._descriptor.landmask)
-
-    def land(self) -> NDArray[np.uint8]:
         """Return the landmask, read once: uint8 (height, width), 0 for water."""
         if self._land is None:
             self._land = read_mask(self._descriptor.landmask)
