@@ -3,8 +3,16 @@
 //! Slices in, slices out: no Python, no NumPy, no network. `view` is the only
 //! place for size arithmetic; each kernel has one file.
 
+pub mod checksum;
+pub mod coords;
+pub mod dequantize;
 pub mod error;
+pub mod grid;
+pub mod resample;
+pub mod sample;
 pub mod threads;
+pub mod tiles;
+pub mod utm;
 pub mod view;
 
 pub use error::{Error, Result};

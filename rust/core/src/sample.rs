@@ -56,8 +56,10 @@ pub struct Outputs<'a> {
     pub status: ViewMut<'a, u8, 1>,
     /// (points, 2): row and column of the containing pixel, −1 outside.
     pub pixels: Option<ViewMut2<'a, i32>>,
-    /// Whether rows of no point are set to NaN and OUTSIDE; else they stay as they are.
-    pub fill: bool,
+    /// Whether values of rows that no point belongs to are set to NaN; else they stay.
+    pub fill_values: bool,
+    /// Whether the status of such rows is set to OUTSIDE; else it stays.
+    pub fill_status: bool,
 }
 
 /// A run of output rows and the points that belong to them.
@@ -77,27 +79,37 @@ impl Outputs<'_> {
             Some((head, tail)) => (Some(head), Some(tail)),
             None => (None, None),
         };
-        let fill = self.fill;
-        (
-            Self {
-                values,
-                status,
-                pixels,
-                fill,
-            },
-            Self {
-                values: values_tail,
-                status: status_tail,
-                pixels: pixels_tail,
-                fill,
-            },
-        )
+        let tail = Self {
+            values: values_tail,
+            status: status_tail,
+            pixels: pixels_tail,
+            ..self
+        };
+        let head = Self {
+            values,
+            status,
+            pixels,
+            ..tail
+        };
+        (head, tail)
     }
 
     /// The values of a row; the check in [`Sampler::check`] made rows dense.
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
         self.values.row(row).unwrap_or_default()
+    }
+
+    /// Sets rows that no point belongs to.
+    fn fill(&mut self, rows: Range<usize>) {
+        for row in rows {
+            if self.fill_values {
+                self.row(row).fill(MaybeUninit::new(f32::NAN));
+            }
+            if self.fill_status {
+                self.status.set([row], status::OUTSIDE);
+            }
+        }
     }
 
     #[inline(always)]
@@ -246,7 +258,7 @@ impl<'a> Sampler<'a> {
         };
         let row_of = |item: usize| index.map_or(item, |index| index[item]) - base;
         let mut found = [None; GROUP];
-        let mut blank_from = 0;
+        let mut done = 0;
         for first in items.clone().step_by(GROUP) {
             let group = first..items.end.min(first + GROUP);
             for (item, found) in group.clone().zip(&mut found) {
@@ -258,16 +270,12 @@ impl<'a> Sampler<'a> {
             }
             for (item, found) in group.zip(&found) {
                 let row = row_of(item);
-                if out.fill {
-                    (blank_from..row).for_each(|gap| out.blank(gap, status::OUTSIDE));
-                    blank_from = row + 1;
-                }
+                out.fill(done..row);
+                done = row + 1;
                 self.emit(found.as_ref(), row, &mut out, &mut scratch);
             }
         }
-        if out.fill {
-            (blank_from..out.status.len()).for_each(|gap| out.blank(gap, status::OUTSIDE));
-        }
+        out.fill(done..out.status.len());
     }
 
     /// Where a point lies on the raster.

@@ -3,9 +3,14 @@
 use pyo3::prelude::*;
 
 mod array;
+mod checksum;
+mod coords;
 mod dequantize;
 mod error;
+mod points;
+mod sample;
 mod threads;
+mod tiles;
 
 /// Kernels over NumPy arrays (private: use the functions of `geotessera`).
 #[pymodule]
@@ -15,5 +20,12 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(dequantize::simd_level, m)?)?;
     m.add_function(wrap_pyfunction!(threads::num_threads, m)?)?;
     m.add_function(wrap_pyfunction!(threads::set_num_threads, m)?)?;
+    m.add_class::<checksum::Hasher>()?;
+    m.add_function(wrap_pyfunction!(checksum::hash_files, m)?)?;
+    m.add_function(wrap_pyfunction!(coords::project, m)?)?;
+    m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
+    m.add_function(wrap_pyfunction!(points::points_array, m)?)?;
+    m.add_function(wrap_pyfunction!(sample::sample, m)?)?;
+    m.add_function(wrap_pyfunction!(tiles::group_by_tile, m)?)?;
     Ok(())
 }

@@ -1,0 +1,244 @@
+//! Binding of `sample`.
+
+use geotessera_core::coords::Crs;
+use geotessera_core::grid::{Grid, PixelRule};
+use geotessera_core::resample::Method;
+use geotessera_core::sample::{Outputs, Sampler};
+use geotessera_core::view::Pixels;
+use numpy::{PyArrayDescrMethods, dtype};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::array::{Extent, Input, Layout, Output, dtype_of};
+use crate::error::to_py;
+
+/// The pixels as they came.
+enum Raster<'py> {
+    I8(Input<'py, i8>, Input<'py, f32>),
+    F32(Input<'py, f32>, Option<f32>),
+}
+
+impl<'py> Raster<'py> {
+    fn take(
+        values: &Bound<'py, PyAny>,
+        scales: Option<&Bound<'py, PyAny>>,
+        nodata: Option<f64>,
+    ) -> PyResult<Self> {
+        let found = dtype_of("values", values)?;
+        if found.is_equiv_to(&dtype::<i8>(values.py())) {
+            let scales =
+                scales.ok_or_else(|| PyValueError::new_err("int8 values need their scales"))?;
+            if nodata.is_some() {
+                return Err(PyValueError::new_err(
+                    "nodata goes with float32 values; int8 values say it with their scales",
+                ));
+            }
+            let scales = Input::take("scales", scales, &[2, 3])?;
+            return Ok(Self::I8(Input::take("values", values, &[3])?, scales));
+        }
+        if found.is_equiv_to(&dtype::<f32>(values.py())) {
+            if scales.is_some() {
+                return Err(PyValueError::new_err(
+                    "float32 values are dequantised already: scales must be None",
+                ));
+            }
+            // The value is compared in float32, as it was written.
+            let nodata = nodata.map(|value| value as f32);
+            return Ok(Self::F32(Input::take("values", values, &[3])?, nodata));
+        }
+        Err(PyTypeError::new_err(format!(
+            "values must be an array of int8 or float32, found dtype {found}"
+        )))
+    }
+
+    fn pixels(&self, layout: Layout) -> PyResult<Pixels<'_>> {
+        let axes = layout.to_pixels();
+        match self {
+            Self::I8(values, scales) => {
+                let q = values.view::<3>()?.permute(axes);
+                let scales = match scales.shape().len() {
+                    2 => scales.view::<2>()?.stretch("scales", q.shape()[2]),
+                    _ => Ok(scales.view::<3>()?.permute(axes)),
+                };
+                Pixels::quantized(q, scales.map_err(to_py)?).map_err(to_py)
+            }
+            Self::F32(values, nodata) => {
+                let values = values.view::<3>()?.permute(axes);
+                Ok(Pixels::F32 {
+                    values,
+                    nodata: *nodata,
+                })
+            }
+        }
+    }
+
+    fn extents(&self) -> Vec<&dyn Extent> {
+        match self {
+            Self::I8(values, scales) => vec![values, scales],
+            Self::F32(values, _) => vec![values],
+        }
+    }
+}
+
+fn parse_method(text: &str) -> PyResult<Method> {
+    match text {
+        "nearest" => Ok(Method::Nearest),
+        "bilinear" => Ok(Method::Bilinear),
+        _ => Err(PyValueError::new_err(format!(
+            "method must be 'nearest' or 'bilinear', found {text:?}"
+        ))),
+    }
+}
+
+fn parse_rule(text: &str) -> PyResult<PixelRule> {
+    match text {
+        "floor" => Ok(PixelRule::Floor),
+        "nearest" => Ok(PixelRule::Nearest),
+        _ => Err(PyValueError::new_err(format!(
+            "rule must be 'floor' or 'nearest', found {text:?}"
+        ))),
+    }
+}
+
+/// Copies the index: while the GIL is released other threads may write the array, and bounds
+/// that were checked must stay true.
+fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+    let index = Input::<i64>::take("index", index, &[1])?;
+    let view = index.view::<1>()?;
+    (0..view.len())
+        .map(|i| {
+            let row = view.at([i]);
+            usize::try_from(row)
+                .map_err(|_| PyValueError::new_err(format!("index {row} is negative")))
+        })
+        .collect()
+}
+
+/// Sample a raster at points.
+///
+/// Parameters
+/// ----------
+/// values : ndarray of int8 or float32
+///     Pixels, three axes in `layout` order.
+/// scales : ndarray of float32 or None
+///     (row, column) or the shape of `values`; None for float32 values.
+/// transform : tuple of 6 float
+///     North-up affine transform ``(a, 0, c, 0, e, f)`` from pixel corners to the
+///     raster's CRS.
+/// points : ndarray of float64, shape (N, 2)
+///     x and y in the raster's CRS, or longitude and latitude in degrees when
+///     `epsg` is given. What is not finite is outside.
+/// epsg : int, optional
+///     The raster's CRS: UTM on WGS84, 4326 or 3857.
+/// index : ndarray of int64, optional
+///     Strictly increasing rows of `points`, `out`, `status` and `pixels` that
+///     belong to this raster. Other rows of given outputs stay as they are.
+/// method : {"nearest", "bilinear"}
+///     How a value between pixel centres is made.
+/// rule : {"floor", "nearest"}
+///     Which pixel owns a position: [i, i + 1), or the nearest centre, ties to the
+///     first, up to half a pixel beyond the edge.
+/// layout : {"hwc", "chw"}
+///     Axis order of `values` and of scales with three axes.
+/// bands : sequence of int, optional
+///     Zero-based bands, any order, duplicates kept.
+/// nodata : float, optional
+///     The float32 value that means "no data" beside NaN.
+/// land : ndarray of uint8, shape (H, W), optional
+///     Landmask: where it is 0 the row is NaN and its status WATER.
+/// out : ndarray of float32, shape (N, bands), optional
+///     Where the values go; the bands of a row must be neighbours in memory. Calls
+///     that write one `out` must not overlap in time.
+/// status : ndarray of uint8, shape (N,), optional
+///     Where the codes of `geotessera.types.Status` go.
+/// pixels : ndarray of int32, shape (N, 2), optional
+///     Gets row and column of the pixel that contains the point, -1 outside.
+///
+/// Returns
+/// -------
+/// values : ndarray of float32, shape (N, bands)
+///     `out`, or a new array that is NaN in rows that `index` does not name.
+/// status : ndarray of uint8, shape (N,)
+///     `status`, or a new array that is OUTSIDE in rows that `index` does not name.
+///
+/// Raises
+/// ------
+/// ValueError
+///     Shapes that disagree, a rotated transform, an unknown EPSG code, an index
+///     that is not strictly increasing, outputs that are read-only or overlap.
+/// TypeError
+///     A wrong dtype.
+/// geotessera.errors.BandError
+///     A band that the raster does not have.
+#[pyfunction]
+#[pyo3(signature = (values, scales, transform, points, *, epsg=None, index=None, method="nearest",
+    rule="floor", layout="hwc", bands=None, nodata=None, land=None, out=None, status=None,
+    pixels=None))]
+#[allow(clippy::too_many_arguments)] // the contract of `_native.pyi`
+pub fn sample<'py>(
+    py: Python<'py>,
+    values: &Bound<'py, PyAny>,
+    scales: Option<&Bound<'py, PyAny>>,
+    transform: [f64; 6],
+    points: &Bound<'py, PyAny>,
+    epsg: Option<i64>,
+    index: Option<&Bound<'py, PyAny>>,
+    method: &str,
+    rule: &str,
+    layout: &str,
+    bands: Option<&Bound<'py, PyAny>>,
+    nodata: Option<f64>,
+    land: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    status: Option<&Bound<'py, PyAny>>,
+    pixels: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let raster = Raster::take(values, scales, nodata)?;
+    let view = raster.pixels(Layout::parse("layout", layout)?)?;
+    let points = Input::<f64>::take("points", points, &[2])?;
+    let land = land
+        .map(|land| Input::<u8>::take("land", land, &[2]))
+        .transpose()?;
+    let bands = crate::array::bands(bands, view.shape()[2])?;
+    let index = index.map(take_index).transpose()?;
+    let sampler = Sampler {
+        pixels: view,
+        grid: Grid::from_affine(transform).map_err(to_py)?,
+        method: parse_method(method)?,
+        rule: parse_rule(rule)?,
+        crs: epsg.map(Crs::from_epsg).transpose().map_err(to_py)?,
+        bands: bands.as_deref(),
+        land: land.as_ref().map(Input::view).transpose()?,
+    };
+
+    let rows = points.shape()[0];
+    let width = bands.as_ref().map_or(view.shape()[2], Vec::len);
+    let fill_values = out.is_none();
+    let fill_status = status.is_none();
+    let mut out = Output::<f32>::take_or_fresh(py, "out", out, &[rows, width])?;
+    let mut status = Output::<u8>::take_or_fresh(py, "status", status, &[rows])?;
+    let mut pixels = pixels
+        .map(|p| Output::<i32>::take("pixels", p, &[rows, 2]))
+        .transpose()?;
+    let mut inputs = raster.extents();
+    inputs.push(&points);
+    inputs.extend(land.as_ref().map(|land| land as &dyn Extent));
+    out.refuse_overlap(&inputs)?;
+    status.refuse_overlap(&inputs)?;
+    status.refuse_overlap(&[&out])?;
+    if let Some(pixels) = &pixels {
+        pixels.refuse_overlap(&inputs)?;
+        pixels.refuse_overlap(&[&out, &status])?;
+    }
+    let outputs = Outputs {
+        values: out.view()?,
+        status: status.view()?,
+        pixels: pixels.as_mut().map(Output::view).transpose()?,
+        fill_values,
+        fill_status,
+    };
+    let points = points.view()?;
+    py.detach(|| sampler.sample(points, index.as_deref(), outputs))
+        .map_err(to_py)?;
+    Ok((out.into_object(), status.into_object()))
+}
