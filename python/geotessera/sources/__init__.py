@@ -3,6 +3,7 @@
 from geotessera.sources.base import RasterSource, SourceDescriptor
 from geotessera.sources.geotiff import GeoTiff, GeoTiffSource
 from geotessera.sources.landmask import Georeference, read_georeference, read_mask
+from geotessera.sources.local import find_tile
 from geotessera.sources.npy import NpySource, NpyTile
 
 __all__ = [
