@@ -14,6 +14,7 @@ __all__ = [
     "NpyTile",
     "RasterSource",
     "SourceDescriptor",
+    "find_tile",
     "read_georeference",
     "read_mask",
 ]
