@@ -1,0 +1,415 @@
+"""HTTP: one session, one retry policy for every byte.
+
+Rules: connect and per-read timeouts instead of a timeout for the whole body, which would
+kill healthy slow transfers; ``Retry-After`` is obeyed; what cannot get better is not retried.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import logging
+import math
+import os
+import random
+import ssl
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache
+from http.client import responses
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from geotessera.errors import (
+    HTTPStatusError,
+    NotFoundError,
+    TransferError,
+    TruncatedError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import requests
+
+__all__ = [
+    "CHUNK_BYTES",
+    "DEFAULT_POLICY",
+    "Deadline",
+    "RetryPolicy",
+    "http_date",
+    "is_encoded",
+    "open_url",
+    "read_chunks",
+    "session",
+]
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1 << 20
+"""The most that is read from a connection at a time."""
+
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
+"""Answers that may be different a moment later."""
+
+GONE_STATUSES = frozenset({404, 410})
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long is waited for a server, and how often it is asked again.
+
+    Parameters
+    ----------
+    connect_timeout : float
+        Seconds to establish a connection.
+    read_timeout : float
+        Seconds without a single byte after which a transfer counts as stalled.
+    retries : int
+        How often a request is repeated after 429, 500, 502, 503, 504 or a failed
+        connection.
+    backoff : float
+        Seconds before the first repetition; doubled each time.
+    jitter : float
+        Up to this fraction is added to each wait, so that many clients do not return
+        together.
+    longest_wait : float
+        Cap of one wait in seconds, whatever ``Retry-After`` says.
+    body_pauses : tuple of float
+        Seconds before each new attempt after a body that broke off or did not verify.
+    sleep : callable
+        What waits; tests replace it.
+    """
+
+    connect_timeout: float = 15.0
+    read_timeout: float = 60.0
+    retries: int = 5
+    backoff: float = 1.0
+    jitter: float = 0.25
+    longest_wait: float = 120.0
+    body_pauses: tuple[float, ...] = (1.0, 2.0, 4.0)
+    sleep: Callable[[float], object] = _sleep
+
+    def wait_before(self, retry: int, retry_after: float | None = None) -> float:
+        """Return the seconds to wait before a repetition, counted from 0."""
+        wait = self.backoff * 2.0**retry if retry_after is None else retry_after
+        return min(wait * (1 + self.jitter * random.random()), self.longest_wait)
+
+
+DEFAULT_POLICY = RetryPolicy()
+
+
+class Deadline:
+    """The moment after which nothing is tried any more.
+
+    Parameters
+    ----------
+    seconds : float or None
+        From now; None for never.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._seconds = seconds
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left; infinite without a deadline."""
+        return self._end - time.monotonic()
+
+    def check(self, url: str) -> None:
+        """Raise `UnreachableError` once the deadline has passed."""
+        if self.remaining <= 0:
+            raise UnreachableError(
+                f"{url} did not arrive within the deadline of {self._seconds} s: "
+                "allow more time, or try again when the server or the link is faster",
+                url=url,
+            )
+
+
+# --- The session --------------------------------------------------------------------------
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _new_session() -> requests.Session:
+    from http.cookiejar import DefaultCookiePolicy
+
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    from geotessera import _native
+
+    class Session(requests.Session):
+        """A session that asks no proxy for this machine's own servers: none can reach them."""
+
+        def merge_environment_settings(
+            self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> Any:
+            settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+            if _is_loopback(url):
+                settings["proxies"] = {}
+            return settings
+
+        def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
+            if _is_loopback(prepared_request.url):
+                return {}
+            return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+
+    made = Session()
+    made.headers["User-Agent"] = f"geotessera/{_native.__version__}"
+    # Lengths and digests are those of the file as it is stored.
+    made.headers["Accept-Encoding"] = "identity"
+    # The cookie jar is the one part of a session that threads would write to.
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = HTTPAdapter(pool_connections=16, pool_maxsize=64, max_retries=0)
+    made.mount("http://", adapter)
+    made.mount("https://", adapter)
+    return made
+
+
+_session: requests.Session | None = None
+_session_lock = threading.Lock()
+
+
+def session() -> requests.Session:
+    """Return the session of this process: connections kept alive, shared by all threads."""
+    global _session
+    with _session_lock:
+        if _session is None:
+            _session = _new_session()
+        return _session
+
+
+def _forget_session() -> None:
+    # A child must not speak on its parent's connections, nor wait for its parent's lock.
+    global _session, _session_lock
+    _session, _session_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_session)
+
+
+# --- Requests ------------------------------------------------------------------------------
+
+
+def http_date(text: str | None) -> float | None:
+    """Return the POSIX time of an HTTP date, or None where there is none or it is not one."""
+    if not text:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text[:9])
+    moment = http_date(text)
+    return None if moment is None else max(moment - time.time(), 0.0)
+
+
+def _status_error(url: str, status: int, wait: float | None) -> HTTPStatusError:
+    reason = responses.get(status, "unknown status")
+    if status in GONE_STATUSES:
+        return NotFoundError(
+            f"{url} does not exist (HTTP {status} {reason}): "
+            "check the dataset, the year, the place and the base URL",
+            url=url,
+            status=status,
+        )
+    if status in RETRY_STATUSES:
+        advice = "the server is overloaded or broken; try again later"
+        if wait is not None:
+            advice += f" (it asks to wait {wait:.0f} s)"
+    elif status in (401, 403, 407):
+        advice = "access is denied; check the base URL, credentials and proxy"
+    else:
+        advice = "check the base URL and proxy"
+    return HTTPStatusError(
+        f"{url} was answered with HTTP {status} {reason}: {advice}", url=url, status=status
+    )
+
+
+@cache
+def _hopeless() -> tuple[type[Exception], ...]:
+    """Failures that repetition cannot cure."""
+    from requests import exceptions as e
+
+    return (e.InvalidURL, e.InvalidSchema, e.MissingSchema, e.TooManyRedirects, e.InvalidHeader)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it wraps, down to what the system said."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        yield inner
+        wrapped = (getattr(inner, "reason", None), *reversed(inner.args))
+        inner = next(
+            (each for each in wrapped if isinstance(each, BaseException)),
+            inner.__cause__ or inner.__context__,
+        )
+
+
+def _said(error: BaseException) -> str:
+    """Return the innermost text of an error: "Connection refused", not four layers round it."""
+    return next(text for each in reversed([*_chain(error)]) if (text := str(each) or repr(each)))
+
+
+def _reject(response: requests.Response) -> None:
+    """Close an answer, but keep its connection if the rest of the body is small."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= 65536:
+        response.raw.drain_conn()
+    response.close()
+
+
+@contextmanager
+def open_url(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    accept: tuple[int, ...] = (200,),
+    policy: RetryPolicy = DEFAULT_POLICY,
+    deadline: Deadline | None = None,
+) -> Iterator[requests.Response]:
+    """Send a request until it is answered, and yield the answer with its body unread.
+
+    Parameters
+    ----------
+    url : str
+        ``http://`` or ``https://``; redirects are followed.
+    method : str
+        HTTP method.
+    headers : mapping, optional
+        Further request headers.
+    accept : tuple of int
+        Statuses that are an answer.
+    policy : RetryPolicy
+        Timeouts and repetitions.
+    deadline : Deadline, optional
+        When to give up whatever the policy says.
+
+    Yields
+    ------
+    requests.Response
+        Closed afterwards; read it with `read_chunks`.
+
+    Raises
+    ------
+    HTTPStatusError
+        Any other status; `NotFoundError` for 404 and 410.
+    UnreachableError
+        No connection, or no answer in time.
+    TransferError
+        An impossible URL, a redirect loop.
+    """
+    import requests
+
+    deadline = deadline or Deadline()
+    for retry in itertools.count():
+        deadline.check(url)
+        left = deadline.remaining
+        timeout = (min(policy.connect_timeout, left), min(policy.read_timeout, left))
+        failure: TransferError
+        asked: float | None = None
+        try:
+            response = session().request(
+                method, url, headers=headers, stream=True, timeout=timeout, allow_redirects=True
+            )
+        except _hopeless() as error:
+            raise TransferError(f"{url} cannot be requested: {error}", url=url) from error
+        except requests.RequestException as error:
+            failure = UnreachableError(
+                f"{url} could not be reached: {_said(error)}; "
+                "check the network, the base URL and the proxy settings",
+                url=url,
+            )
+            failure.__cause__ = error
+            # Waiting cures no certificate.
+            again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in _chain(error))
+        else:
+            if response.status_code in accept:
+                break
+            asked = _retry_after(response)
+            failure = _status_error(url, response.status_code, asked)
+            again = response.status_code in RETRY_STATUSES
+            _reject(response)
+        wait = policy.wait_before(retry, asked)
+        if not again or retry >= policy.retries or wait >= deadline.remaining:
+            raise failure
+        logger.info("%s; trying again in %.1f s", failure, wait)
+        policy.sleep(wait)
+    if response.status_code == 304:
+        response.raw.drain_conn()  # nothing comes: this gives the connection back
+    with response:
+        yield response
+
+
+def is_encoded(response: requests.Response) -> bool:
+    """Return whether a server insisted on an encoding that was not asked for."""
+    return response.headers.get("Content-Encoding", "identity").lower() != "identity"
+
+
+def read_chunks(
+    response: requests.Response, url: str, *, deadline: Deadline | None = None
+) -> Iterator[bytes]:
+    """Yield a body as it arrives, in pieces of at most `CHUNK_BYTES`.
+
+    Raises
+    ------
+    TruncatedError
+        If the connection ended before the announced length.
+    UnreachableError
+        If nothing arrived for the read timeout, or the deadline passed.
+    """
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+    deadline = deadline or Deadline()
+    encoded = is_encoded(response)
+    # read1 returns what is there: progress and the deadline are looked at even where a
+    # link brings only kilobytes a second. A decoder may have nothing to give yet: read.
+    read = response.raw.read if encoded else response.raw.read1
+    got = 0
+    while True:
+        try:
+            chunk: bytes = read(CHUNK_BYTES, decode_content=encoded)
+        except (ReadTimeoutError, TimeoutError) as error:
+            raise UnreachableError(
+                f"{url} stalled after {got:,} bytes: nothing arrived for the read timeout; "
+                "check the link and try again",
+                url=url,
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise TruncatedError(
+                f"{url} broke off after {got:,} of "
+                f"{response.headers.get('Content-Length', 'unknown')} bytes ({_said(error)}): try again",
+                url=url,
+            ) from error
+        if not chunk:
+            return
+        got += len(chunk)
+        yield chunk
+        deadline.check(url)

@@ -1,0 +1,180 @@
+"""Files that appear whole or not at all: written beside the target, then renamed over it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from geotessera.errors import UnwritableDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["PartFile", "atomic_path", "check_writable", "is_temporary_name", "writing_to"]
+
+_TEMPORARY = re.compile(r"\..+_tmp_[a-z0-9_]+(\.[^.]+)*")
+
+# 255 bytes is the longest name that common file systems take; the rest is ours.
+_LONGEST_STEM = 200
+
+
+def is_temporary_name(name: str) -> bool:
+    """Return whether a file name is that of an unfinished file, which discovery ignores."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextmanager
+def writing_to(destination: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into `UnwritableDestination`, errno kept.
+
+    Put nothing but file operations on the destination inside.
+    """
+    try:
+        yield
+    except UnwritableDestination:
+        raise
+    except OSError as error:
+        raise UnwritableDestination(
+            error.errno,
+            f"cannot write here ({error.strerror or error}): check that the directory exists, "
+            "belongs to you, and has room, or choose another one",
+            str(destination),
+        ) from error
+
+
+class PartFile:
+    """An unfinished file beside its target.
+
+    Created empty at once, so that an unwritable destination is found before any work
+    is done; parents are made. Its mode is what the umask leaves of 0666, as for any
+    file that a user makes. As a context manager it is discarded unless committed.
+
+    Parameters
+    ----------
+    destination : path-like
+        The final name.
+    suffix : str, optional
+        End of the temporary name, for writers that look at it, such as ``".tif"``.
+
+    Raises
+    ------
+    UnwritableDestination
+        If the file cannot be created.
+
+    Attributes
+    ----------
+    path : Path
+        The temporary name.
+    destination : Path
+        The final name.
+    """
+
+    def __init__(self, destination: str | os.PathLike[str], *, suffix: str = "") -> None:
+        self.destination = Path(destination)
+        stem = os.fsencode(self.destination.name)[:_LONGEST_STEM].decode(errors="ignore")
+        name = f".{stem}_tmp_{secrets.token_hex(6)}{suffix}"
+        self.path = self.destination.with_name(name)
+        self._made: list[Path] = []
+        self._open = True
+        with writing_to(self.destination):
+            if self.destination.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "the target is a directory")
+            self._create()
+
+    def _create(self) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        for attempt in range(5):
+            try:
+                os.close(os.open(self.path, flags, 0o666))
+            except FileNotFoundError:
+                # The parent is missing, or another thread's discard just removed it.
+                if attempt == 4:
+                    raise
+                parent = self.path.parent
+                missing = [p for p in (parent, *parent.parents) if not p.exists()]
+                parent.mkdir(parents=True, exist_ok=True)
+                self._made = missing
+            else:
+                return
+
+    def commit(self) -> None:
+        """Rename the file over its target."""
+        with writing_to(self.destination):
+            self.path.replace(self.destination)
+        self._open = False
+
+    def discard(self) -> None:
+        """Delete the file, and the directories that were made for it if they are empty."""
+        self._open = False
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        for directory in self._made:
+            with suppress(OSError):
+                directory.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._open:
+            self.discard()
+
+
+@contextmanager
+def atomic_path(destination: str | os.PathLike[str], *, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary path that becomes `destination` if the body succeeds.
+
+    On any exception, Ctrl-C included, the temporary file is deleted and what was at the
+    destination stays as it was.
+
+    Parameters
+    ----------
+    destination : path-like
+        The final name; parents are made.
+    suffix : str, optional
+        End of the temporary name, for writers that look at it, such as ``".tif"``.
+
+    Yields
+    ------
+    Path
+        An empty file ``.<name>_tmp_<random><suffix>`` beside the destination.
+
+    Raises
+    ------
+    UnwritableDestination
+        If the destination cannot be written, before the body runs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> target = Path(tempfile.mkdtemp()) / "report.txt"
+    >>> with atomic_path(target) as path:
+    ...     _ = path.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    with PartFile(destination, suffix=suffix) as part:
+        yield part.path
+        part.commit()
+
+
+def check_writable(directory: str | os.PathLike[str]) -> None:
+    """Raise `UnwritableDestination` if files cannot be made in a directory.
+
+    A directory that does not exist yet is tried by its nearest existing parent; nothing
+    is left behind. Creating a file is the only test that is also right for root, for
+    read-only mounts and for network file systems.
+    """
+    target = Path(directory)
+    with writing_to(target):
+        while not target.exists():
+            target = target.parent
+        if not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{target} is not a directory")
+    PartFile(target / "probe").discard()

@@ -1,0 +1,479 @@
+"""One file from a server or a mirror on disk to its final name, verified.
+
+The seam between what is wanted (`FileRequest`), how it is got (`fetch_file`) and what
+became of it (`Transferred`): what executes many files needs nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from geotessera.errors import (
+    ChecksumMismatchError,
+    InputError,
+    NotFoundError,
+    TransferError,
+    TruncatedError,
+    UnreachableError,
+)
+from geotessera.remote.http import (
+    CHUNK_BYTES,
+    DEFAULT_POLICY,
+    Deadline,
+    RetryPolicy,
+    http_date,
+    is_encoded,
+    open_url,
+    read_chunks,
+)
+from geotessera.remote.partfile import PartFile, writing_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from geotessera._native import Algorithm
+    from geotessera.types import ProgressCallback
+
+__all__ = ["FileRequest", "Transferred", "download_file_to_temp", "fetch_file", "local_path"]
+
+logger = logging.getLogger(__name__)
+
+_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """One file that is wanted.
+
+    Parameters
+    ----------
+    url : str
+        ``http(s)://`` or ``file://`` URL (percent-encoded), or a plain path.
+    dest : Path
+        Final name; its directory is made where it is missing.
+    sha256 : str, optional
+        Published digest, 64 hex digits.
+    size : int, optional
+        Published size in bytes.
+    label : str
+        What progress reports call it; by default the file's name.
+    etag : str, optional
+        The ETag that was recorded for the file at `dest`, for conditional requests.
+    """
+
+    url: str
+    dest: Path
+    sha256: str | None = None
+    size: int | None = None
+    label: str = ""
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What became of a `FileRequest`.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file is.
+    url : str
+        Where it came from.
+    size : int
+        Bytes.
+    sha256 : str or None
+        Digest of the bytes; None if `not_modified`.
+    md5 : str or None
+        The same, computed only where the server's ETag is one.
+    etag : str or None
+        As the server sent it.
+    last_modified : float or None
+        POSIX time, also the file's mtime.
+    not_modified : bool
+        The file that was there is the current one; nothing was transferred.
+    """
+
+    path: Path
+    url: str
+    size: int
+    sha256: str | None = None
+    md5: str | None = None
+    etag: str | None = None
+    last_modified: float | None = None
+    not_modified: bool = False
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """Return the path that a ``file://`` URL or a plain path names, or None for HTTP.
+
+    Raises
+    ------
+    InputError
+        For other schemes, and for a ``file://`` URL of another host.
+    """
+    text = os.fspath(url)
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    match scheme.lower():
+        case "http" | "https":
+            return None
+        case "file":
+            parts = urlsplit(text)
+            if parts.netloc not in ("", "localhost"):
+                raise InputError(
+                    f"{text} names the host {parts.netloc!r}: "
+                    "a local file is file:///absolute/path or a plain path"
+                )
+            return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+    raise InputError(
+        f"{text} has the scheme {scheme!r}: expected http://, https://, file:// or a path"
+    )
+
+
+class _Progress:
+    """Calls back at the start, about ten times a second, and at the end."""
+
+    _INTERVAL = 0.1
+
+    def __init__(self, callback: ProgressCallback | None, total: int, text: str) -> None:
+        self._callback, self._total, self._text = callback, total, text
+        self._next = time.monotonic() + self._INTERVAL
+        if callback is not None:
+            callback(0, total, text)
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if self._callback is not None and now >= self._next:
+            self._next = now + self._INTERVAL
+            self._callback(done, self._total, self._text)
+
+    def finish(self, done: int) -> None:
+        if self._callback is not None:
+            self._callback(done, done, self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """Bytes that arrive, and what their sender says of them."""
+
+    chunks: Iterator[bytes]
+    length: int | None
+    etag: str | None = None
+    md5: str | None = None
+    last_modified: float | None = None
+
+
+def _announced(response: requests.Response, url: str, deadline: Deadline) -> _Body:
+    headers = response.headers
+    etag = headers.get("ETag")
+    length = headers.get("Content-Length", "")
+    encoded = is_encoded(response)
+    match = _MD5_ETAG.fullmatch(etag or "")
+    # Encrypted with a managed or a customer's key, S3's ETag looks like an MD5 and is none.
+    encrypted = (
+        headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+    )
+    return _Body(
+        chunks=read_chunks(response, url, deadline=deadline),
+        length=int(length) if length.isdecimal() and not encoded else None,
+        etag=etag,
+        md5=match[1] if match and not encrypted and not encoded else None,
+        last_modified=http_date(headers.get("Last-Modified")),
+    )
+
+
+def _check_length(request: FileRequest, found: int, expected: int | None, who: str) -> None:
+    if expected is not None and found != expected:
+        raise TruncatedError(
+            f"{request.url} has {found:,} bytes where {who} says {expected:,}: "
+            "try again; if it stays so, the server's copy or the registry is out of date",
+            url=request.url,
+        )
+
+
+def _check_digest(request: FileRequest, name: str, found: str, expected: str, who: str) -> None:
+    if found != expected.lower():
+        raise ChecksumMismatchError(
+            f"{request.url} does not verify: its {name} is {found}, {who} says {expected}; "
+            "the bytes were thrown away. Try again; if it stays so, the server's copy is "
+            "damaged or the registry is out of date",
+            url=request.url,
+        )
+
+
+def _receive(
+    request: FileRequest,
+    body: _Body,
+    part: PartFile,
+    progress: ProgressCallback | None,
+    verify: bool,
+) -> Transferred:
+    """Write a body to a part file while it is hashed, check it, and commit it."""
+    from geotessera import _native
+
+    if body.length is not None:
+        _check_length(request, body.length, request.size, "the registry")
+    # A published SHA-256 says all that an MD5 could; MD5 is the slower of the two.
+    md5 = body.md5 if verify and request.sha256 is None else None
+    algorithms: tuple[Algorithm, ...] = ("sha256",) if md5 is None else ("sha256", "md5")
+    hasher = _native.Hasher(*algorithms)
+    total = body.length if body.length is not None else request.size or 0
+    ticker = _Progress(progress, total, request.label or request.dest.name)
+    done = 0
+    with writing_to(request.dest):
+        file = part.path.open("wb")
+    try:
+        for chunk in body.chunks:
+            hasher.update(chunk)
+            with writing_to(request.dest):
+                file.write(chunk)
+            done += len(chunk)
+            ticker.update(done)
+    finally:
+        with writing_to(request.dest):
+            file.close()
+
+    _check_length(request, done, body.length, "the server")
+    _check_length(request, done, request.size, "the registry")
+    sha256 = hasher.hexdigest("sha256")
+    if verify and request.sha256 is not None:
+        _check_digest(request, "SHA-256", sha256, request.sha256, "the registry")
+    if md5 is not None:
+        _check_digest(request, "MD5", hasher.hexdigest("md5"), md5, "the server's ETag")
+    if body.last_modified is not None:
+        with suppress(OSError):  # some network file systems refuse; the bytes are right
+            os.utime(part.path, (time.time(), body.last_modified))
+    part.commit()
+    ticker.finish(done)
+    return Transferred(
+        path=request.dest,
+        url=request.url,
+        size=done,
+        sha256=sha256,
+        md5=md5,
+        etag=body.etag,
+        last_modified=body.last_modified,
+    )
+
+
+def _kept(
+    request: FileRequest, progress: ProgressCallback | None, etag: str | None = None
+) -> Transferred:
+    stat = request.dest.stat()
+    if progress is not None:
+        progress(0, 0, f"{request.label or request.dest.name} is up to date")
+    return Transferred(
+        path=request.dest,
+        url=request.url,
+        size=stat.st_size,
+        etag=etag or request.etag,
+        last_modified=stat.st_mtime,
+        not_modified=True,
+    )
+
+
+def _present(request: FileRequest) -> os.stat_result | None:
+    """Return the state of the file at the destination, None if it cannot be the right one."""
+    try:
+        stat = request.dest.stat()
+    except OSError:
+        return None
+    return stat if request.size in (None, stat.st_size) else None
+
+
+def _fetch_local(
+    request: FileRequest,
+    source: Path,
+    progress: ProgressCallback | None,
+    conditional: bool,
+    deadline: Deadline,
+    verify: bool,
+) -> Transferred:
+    def chunks() -> Iterator[bytes]:
+        while True:
+            deadline.check(request.url)
+            try:
+                chunk = file.read(CHUNK_BYTES)
+            except OSError as error:
+                raise TransferError(
+                    f"{source} cannot be read ({error.strerror}): check the mirror's disk",
+                    url=request.url,
+                ) from error
+            if not chunk:
+                return
+            yield chunk
+
+    with PartFile(request.dest) as part:
+        try:
+            file = source.open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFoundError(
+                f"{source} does not exist in the mirror on disk: "
+                "check the mirror's path, the dataset, the year and the place",
+                url=request.url,
+                status=404,
+            ) from error
+        except OSError as error:
+            raise TransferError(
+                f"{source} cannot be opened ({error.strerror}): check the mirror's permissions",
+                url=request.url,
+            ) from error
+        with file:
+            theirs = os.fstat(file.fileno())
+            ours = _present(request) if conditional else None
+            if (
+                ours is not None
+                and ours.st_size == theirs.st_size
+                and ours.st_mtime >= theirs.st_mtime
+            ):
+                return _kept(request, progress)
+            body = _Body(chunks(), theirs.st_size, last_modified=theirs.st_mtime)
+            return _receive(request, body, part, progress, verify)
+
+
+def _conditions(request: FileRequest) -> dict[str, str]:
+    """Return the headers that ask for the file only if it is not the one that is there."""
+    stat = _present(request)
+    if stat is None:
+        return {}
+    conditions = {"If-Modified-Since": formatdate(stat.st_mtime, usegmt=True)}
+    if request.etag:
+        conditions["If-None-Match"] = request.etag
+    return conditions
+
+
+def fetch_file(
+    request: FileRequest,
+    *,
+    progress: ProgressCallback | None = None,
+    conditional: bool = False,
+    deadline: float | None = None,
+    verify: bool = True,
+    policy: RetryPolicy | None = None,
+) -> Transferred:
+    """Get one file: streamed beside its destination, verified, then renamed over it.
+
+    Nothing that is incomplete or does not verify ever has the final name, and a file that
+    was there stays until its successor is whole. Safe to call from many threads and
+    processes, for one file too.
+
+    Parameters
+    ----------
+    request : FileRequest
+        What is wanted, and where.
+    progress : callable, optional
+        Called with (bytes done, bytes in all or 0, text): at the start, about ten times
+        a second, at the end; (0, 0, text) if the file is up to date.
+    conditional : bool
+        Keep the file at the destination if it is not older than the server's (and, where
+        an ETag is recorded, still has it). Damage is not noticed: use False to repair.
+    deadline : float, optional
+        Seconds for all of it, repetitions included.
+    verify : bool
+        Check digests: the published SHA-256, else the MD5 in the server's ETag. Lengths
+        are always checked.
+    policy : RetryPolicy, optional
+        Timeouts and repetitions; by default `DEFAULT_POLICY`.
+
+    Returns
+    -------
+    Transferred
+        Size, digests and what the server said.
+
+    Raises
+    ------
+    NotFoundError
+        The server (404, 410) or the mirror on disk does not have the file.
+    HTTPStatusError
+        Another answer than success.
+    UnreachableError
+        No connection, a stall, or the deadline.
+    TruncatedError
+        The length is wrong, after all attempts.
+    ChecksumMismatchError
+        A digest is wrong, after all attempts.
+    UnwritableDestination
+        The destination cannot be written; found before any request where possible.
+    """
+    policy = policy or DEFAULT_POLICY
+    limit = Deadline(deadline)
+    source = local_path(request.url)
+    if source is not None:
+        return _fetch_local(request, source, progress, conditional, limit, verify)
+
+    headers = _conditions(request) if conditional else {}
+    accept = (200, 304) if headers else (200,)
+    with PartFile(request.dest) as part:
+        for pause in (*policy.body_pauses, None):
+            # What fails in here was already repeated, or cannot get better.
+            with open_url(
+                request.url, headers=headers, accept=accept, policy=policy, deadline=limit
+            ) as response:
+                if response.status_code == 304:
+                    return _kept(request, progress, response.headers.get("ETag"))
+                try:
+                    body = _announced(response, request.url, limit)
+                    return _receive(request, body, part, progress, verify)
+                except (TruncatedError, ChecksumMismatchError, UnreachableError) as error:
+                    if pause is None or pause >= limit.remaining:
+                        raise
+                    logger.warning("%s; trying again in %g s", error, pause)
+            policy.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def download_file_to_temp(
+    url: str,
+    progress_callback: ProgressCallback | None = None,
+    cache_path: str | os.PathLike[str] | None = None,
+) -> str:
+    """Download a file and return its path.
+
+    Parameters
+    ----------
+    url : str
+        ``http(s)://`` or ``file://`` URL, or a plain path.
+    progress_callback : callable, optional
+        Called with (bytes done, bytes in all, text).
+    cache_path : path-like, optional
+        Where to put the file. If it is there already, it is kept unless the server's is
+        newer. Without it, a temporary file ``*.npy`` that the caller owns and deletes.
+
+    Returns
+    -------
+    str
+        Path of the file.
+
+    Raises
+    ------
+    HTTPStatusError, UnreachableError, TruncatedError, ChecksumMismatchError
+        As `fetch_file`; all are `OSError`.
+    UnwritableDestination
+        If `cache_path` cannot be written; before any request.
+    """
+    if cache_path is not None:
+        request = FileRequest(url, Path(cache_path))
+        return str(fetch_file(request, progress=progress_callback, conditional=True).path)
+    with writing_to(Path(tempfile.gettempdir())):
+        handle, name = tempfile.mkstemp(suffix=".npy")
+        os.close(handle)
+    try:
+        return str(fetch_file(FileRequest(url, Path(name)), progress=progress_callback).path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
