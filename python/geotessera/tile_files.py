@@ -1,0 +1,137 @@
+"""The three files of a tile: what to ask for, where it goes, what is recorded of it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geotessera.datasets import (
+    EMBEDDINGS_DIR_NAME,
+    LANDMASKS_DIR_NAME,
+    tile_to_embedding_paths,
+    tile_to_landmask_filename,
+)
+from geotessera.errors import InputError, UnwritableDestination
+from geotessera.grid import parse_grid_name
+from geotessera.remote.records import FileRecords
+from geotessera.remote.transfer import FileRequest, fetch_file
+from geotessera.sidecar import claim_dataset_dir
+
+if TYPE_CHECKING:
+    import os
+
+    from geotessera.registry import Registry
+    from geotessera.types import ProgressCallback, TileId
+
+__all__ = [
+    "embedding_request",
+    "fetch_recorded",
+    "landmask_request",
+    "tile_of_path",
+    "tile_requests",
+]
+
+logger = logging.getLogger("geotessera.registry")
+
+
+def tile_requests(registry: Registry, tile: TileId, directory: Path) -> list[FileRequest]:
+    """Return what to fetch for a tile: landmask, scales, embedding, in order of commit.
+
+    Parameters
+    ----------
+    registry : Registry
+        Knows URLs, sizes and digests.
+    tile : TileId
+        Centre in degrees; it need not be in the registry.
+    directory : Path
+        Directory of tiles.
+    """
+    return [
+        landmask_request(registry, tile.lon, tile.lat, directory),
+        embedding_request(registry, tile, directory, is_scales=True),
+        embedding_request(registry, tile, directory, is_scales=False),
+    ]
+
+
+def embedding_request(
+    registry: Registry, tile: TileId, directory: Path, is_scales: bool
+) -> FileRequest:
+    """Return what to fetch for a tile's embedding or scales file."""
+    which = int(is_scales)
+    year, lon, lat = tile
+    relative = tile_to_embedding_paths(lon, lat, year)[which]
+    digests = registry.expected_sha256(year, lon, lat)
+    size = registry.get_scales_file_size if is_scales else registry.get_tile_file_size
+    try:
+        expected = size(year, lon, lat)
+    except InputError:
+        expected = None  # not recorded
+    return FileRequest(
+        registry.tile_urls(year, lon, lat)[which],
+        directory / EMBEDDINGS_DIR_NAME / relative,
+        sha256=digests[which] if digests else None,
+        size=expected,
+        label=relative.name,
+    )
+
+
+def landmask_request(registry: Registry, lon: float, lat: float, directory: Path) -> FileRequest:
+    """Return what to fetch for a tile's landmask."""
+    filename = tile_to_landmask_filename(lon, lat)
+    year = next(iter(registry.get_available_years()))
+    return FileRequest(
+        registry.tile_urls(year, lon, lat)[2],
+        directory / LANDMASKS_DIR_NAME / filename,
+        sha256=registry.landmask_sha256(lon, lat),
+        label=filename,
+    )
+
+
+def tile_of_path(path: str | os.PathLike[str]) -> tuple[int, float, float, bool]:
+    """Return (year, lon, lat, whether it is a scales file) of a tile's relative path.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if the path is not one of a tile.
+    """
+    wanted = Path(path)
+    lon, lat = parse_grid_name(wanted.name)
+    year = wanted.parts[0] if len(wanted.parts) == 3 else ""
+    if lon is not None and lat is not None and year.isdecimal():
+        both = tile_to_embedding_paths(lon, lat, int(year))
+        if wanted in both:
+            return int(year), lon, lat, wanted == both[1]
+    raise InputError(
+        f"{str(path)!r} is no path of a tile: expected one like "
+        f"{tile_to_embedding_paths(0.15, 52.05, 2024)[0].as_posix()}"
+    )
+
+
+def fetch_recorded(
+    registry: Registry,
+    request: FileRequest,
+    directory: Path,
+    progress: ProgressCallback | None = None,
+    refresh: bool = False,
+) -> str:
+    """Return the path of a request's file, fetched and recorded if it is missing.
+
+    The directory is checked, and labelled if it is new, before anything else.
+    """
+    registry.validate_embeddings_dir()
+    if request.dest.is_file() and not refresh:
+        return str(request.dest)
+    claim_dataset_dir(directory, registry.version, registry.variant)
+    done = fetch_file(request, progress=progress, verify=registry.verifies)
+    if done.sha256 is not None:
+        relative = request.dest.relative_to(directory)
+        try:
+            FileRecords(directory).record(
+                relative, done.size, done.sha256, done.md5, done.etag, done.url,
+                done.last_modified,
+            )  # fmt: skip
+        except UnwritableDestination as error:
+            logger.warning("What is known of %s could not be recorded: %s", relative, error)
+    return str(done.path)
