@@ -87,11 +87,10 @@ fn adopt<'py, T: Element>(
 ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
     let py = object.py();
     let untyped = object.cast::<PyUntypedArray>().map_err(|_| {
-        let class = object
-            .get_type()
-            .name()
-            .map_or("object".into(), |n| n.to_string());
-        PyTypeError::new_err(format!("{name} must be a NumPy array, found {class}"))
+        PyTypeError::new_err(format!(
+            "{name} must be a NumPy array, found {}",
+            class_name(object)
+        ))
     })?;
     let array = object.cast::<PyArrayDyn<T>>().map_err(|_| {
         PyTypeError::new_err(format!(
@@ -359,12 +358,9 @@ pub fn bands(object: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Option
         return Ok(None);
     };
     let wrong = |found: &Bound<'_, PyAny>| {
-        let class = found
-            .get_type()
-            .name()
-            .map_or("object".into(), |n| n.to_string());
         PyTypeError::new_err(format!(
-            "bands must be a sequence of integers, found {class}"
+            "bands must be a sequence of integers, found {}",
+            class_name(found)
         ))
     };
     if object.is_instance_of::<PyString>() {

@@ -24,6 +24,9 @@ const STREAM: usize = 1 << 22;
 /// Lanes that are gathered at a time where they are not neighbours in memory.
 const STAGE: usize = 128;
 
+/// Inner positions that are gathered at a time; `transpose` takes squares of this side.
+const SIDE: usize = 16;
+
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -84,6 +87,24 @@ impl Level {
     }
 }
 
+/// How to do it, for tests and benchmarks; the default is what is fastest here.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// The instruction set.
+    pub level: Level,
+    /// Whether to write past the cache; `None` leaves it to the output's size.
+    pub stream: Option<bool>,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self {
+            level: Level::best(),
+            stream: None,
+        }
+    }
+}
+
 /// Dequantises `bands` (all, where `None`) of `q` into `out`.
 ///
 /// All views are (row, column, band) over any strides; `scales` has `q`'s shape (band
@@ -94,19 +115,22 @@ pub fn dequantize(
     bands: Option<&[usize]>,
     out: ViewMut3<f32>,
 ) -> Result<()> {
-    dequantize_with(Level::best(), q, scales, bands, out)
+    dequantize_with(How::default(), q, scales, bands, out)
 }
 
-/// `dequantize` with a given instruction set, for tests and benchmarks.
+/// `dequantize` in a given way.
 pub fn dequantize_with(
-    level: Level,
+    how: How,
     q: View3<i8>,
     scales: View3<f32>,
     bands: Option<&[usize]>,
     out: ViewMut3<f32>,
 ) -> Result<()> {
-    if !Level::available().contains(&level) {
-        return Err(Error::Argument(format!("this CPU has no {}", level.name())));
+    if !Level::available().contains(&how.level) {
+        return Err(Error::Argument(format!(
+            "this CPU has no {}",
+            how.level.name()
+        )));
     }
     Pixels::quantized(q, scales)?;
     let [rows, cols, count] = q.shape();
@@ -123,8 +147,8 @@ pub fn dequantize_with(
         return Ok(());
     }
 
-    let stream = out.len() > STREAM;
-    let kernels = level.kernels();
+    let stream = how.stream.unwrap_or(out.len() > STREAM);
+    let kernels = how.level.kernels();
     let whole = match bands {
         None => Block {
             q,
@@ -320,45 +344,112 @@ fn staged(
     mut out: ViewMut3<f32>,
 ) {
     let [outer, inner, lanes] = out.shape();
-    let (mut q_stage, mut scale_stage, mut index) = ([0i8; STAGE], [0f32; STAGE], [0usize; STAGE]);
     let step = scales.strides()[2];
     let kernel = choose(kernels, step);
-    for row in 0..outer {
-        for start in (0..lanes).step_by(STAGE) {
-            let n = STAGE.min(lanes - start);
-            for (i, lane) in index[..n].iter_mut().enumerate() {
-                *lane = picks.map_or(start + i, |picks| picks[start + i]);
-            }
-            for col in 0..inner {
-                // SAFETY: (row, col) is inside all three views and `index` holds lanes of `q`
-                // and `scales`; the stages hold `n` lanes.
+    let (mut values, mut factors) = ([[0i8; STAGE]; SIDE], [[0f32; STAGE]; SIDE]);
+    let mut index = [0; STAGE];
+    for (start, n) in spans(lanes, STAGE) {
+        for (i, lane) in index[..n].iter_mut().enumerate() {
+            *lane = picks.map_or(start + i, |picks| picks[start + i]);
+        }
+        for row in 0..outer {
+            for (col, pixels) in spans(inner, SIDE) {
+                let at = [row, col, start];
+                if picks.is_none() && pixels == SIDE && n % SIDE == 0 && q.strides()[1] == 1 {
+                    transpose(&q, at, n, &mut values);
+                } else {
+                    collect(&q, [row, col], &index[..n], &mut values[..pixels]);
+                }
+                let (from, scales_step) = if step == 0 || (step == 1 && picks.is_none()) {
+                    let lane = if step == 0 { 0 } else { start };
+                    // SAFETY: (row, col) is a pixel and `lane` a lane of `scales`.
+                    (
+                        unsafe { scales.ptr_at([row, col, lane]) },
+                        scales.strides()[1],
+                    )
+                } else {
+                    collect(&scales, [row, col], &index[..n], &mut factors[..pixels]);
+                    (factors.as_ptr().cast(), STAGE as isize)
+                };
+                // SAFETY: the stages hold `pixels` runs of `n` lanes, `STAGE` apart; those of
+                // `out` and of `scales` lie as their views say, with neighbouring lanes.
                 unsafe {
-                    for (&lane, value) in index[..n].iter().zip(&mut q_stage) {
-                        *value = q.get_unchecked([row, col, lane]);
-                    }
-                    let scale = match step {
-                        0 => scales.ptr_at([row, col, 0]),
-                        1 if picks.is_none() => scales.ptr_at([row, col, start]),
-                        _ => {
-                            for (&lane, scale) in index[..n].iter().zip(&mut scale_stage) {
-                                *scale = scales.get_unchecked([row, col, lane]);
-                            }
-                            scale_stage.as_ptr()
-                        }
-                    };
                     kernel(&Run {
-                        q: q_stage.as_ptr(),
-                        q_step: 0,
-                        scales: scale,
-                        scales_step: 0,
-                        out: out.ptr_at([row, col, start]),
-                        out_step: 0,
-                        pixels: 1,
+                        q: values.as_ptr().cast(),
+                        q_step: STAGE as isize,
+                        scales: from,
+                        scales_step,
+                        out: out.ptr_at(at),
+                        out_step: out.strides()[1],
+                        pixels,
                         lanes: n,
                         stream: false,
                     });
                 }
             }
+        }
+    }
+}
+
+/// Start and length of the parts of `len`, each of `size` but the last.
+fn spans(len: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len)
+        .step_by(size)
+        .map(move |start| (start, size.min(len - start)))
+}
+
+/// Gathers the lanes `index` of consecutive inner positions, one a row of `into`.
+fn collect<T: Copy>(
+    from: &View3<T>,
+    [row, col]: [usize; 2],
+    index: &[usize],
+    into: &mut [[T; STAGE]],
+) {
+    let step = from.strides()[2];
+    for (i, values) in into.iter_mut().enumerate() {
+        // SAFETY: the caller's positions and lanes are inside the view.
+        unsafe {
+            let first = from.ptr_at([row, col + i, 0]);
+            for (value, &lane) in values.iter_mut().zip(index) {
+                *value = *first.offset(lane as isize * step);
+            }
+        }
+    }
+}
+
+/// Gathers `n` lanes from `at` on of `SIDE` inner positions that are neighbours in memory.
+fn transpose(
+    from: &View3<i8>,
+    [row, col, start]: [usize; 3],
+    n: usize,
+    into: &mut [[i8; STAGE]; SIDE],
+) {
+    for offset in (0..n).step_by(SIDE) {
+        let mut block = [[0i8; SIDE]; SIDE];
+        for (i, line) in block.iter_mut().enumerate() {
+            // SAFETY: `SIDE` inner positions from `col` are inside the view and neighbours.
+            *line = unsafe {
+                from.ptr_at([row, col, start + offset + i])
+                    .cast::<[i8; SIDE]>()
+                    .read()
+            };
+        }
+        // Interleaving rows i and i + 8 rotates the address (row, column) by one bit; half a
+        // turn exchanges rows and columns. LLVM makes it unpack (x86) and zip (ARM).
+        for _ in 0..SIDE.ilog2() {
+            let mut next = [[0i8; SIDE]; SIDE];
+            for i in 0..SIDE / 2 {
+                for j in 0..SIDE / 2 {
+                    next[2 * i][2 * j] = block[i][j];
+                    next[2 * i][2 * j + 1] = block[i + SIDE / 2][j];
+                    next[2 * i + 1][2 * j] = block[i][j + SIDE / 2];
+                    next[2 * i + 1][2 * j + 1] = block[i + SIDE / 2][j + SIDE / 2];
+                }
+            }
+            block = next;
+        }
+        for (line, values) in block.iter().zip(into.iter_mut()) {
+            values[offset..offset + SIDE].copy_from_slice(line);
         }
     }
 }
