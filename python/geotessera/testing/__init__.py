@@ -1,1 +1,5 @@
-"""For tests of this package and of programs that use it: a server with faults, a sample world."""
+"""For tests and demonstrations: a small world of tiles that looks like the published one."""
+
+from geotessera.testing.world import SampleWorld, WorldTile
+
+__all__ = ["SampleWorld", "WorldTile"]
