@@ -86,6 +86,7 @@ from geotessera.remote.transfer import download_file_to_temp
 from geotessera.sidecar import (
     TESSERA_METADATA_FILENAME,
     check_dataset_dir,
+    claim_dataset_dir,
     recorded_dataset,
     s3_embeddings_subdir,
     write_tessera_metadata,
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
 
     from geotessera.index import Payload
     from geotessera.registry_files import StrPath
+    from geotessera.remote.transfer import FileRequest
     from geotessera.types import ProgressCallback
 
 __all__ = [
@@ -705,14 +707,14 @@ class Registry:
         TransferError, UnwritableDestination
             (an `OSError`) if the file could not be had or kept.
         """
-        from geotessera.tile_files import embedding_request, fetch_recorded, tile_of_path
+        from geotessera.tile_files import embedding_request, tile_of_path
 
         if path is not None:
             year, lon, lat, is_scales = tile_of_path(path)
         elif year is None or lon is None or lat is None:
             raise InputError("Must provide either 'path' or all of (year, lon, lat)")
         request = embedding_request(self, TileId(year, lon, lat), self._embeddings_dir, is_scales)
-        return fetch_recorded(self, request, self._embeddings_dir, progress_callback, refresh)
+        return self._fetched(request, progress_callback, refresh)
 
     def fetch_landmask(
         self,
@@ -733,7 +735,7 @@ class Registry:
 
         The other parameters and the errors are those of `fetch`.
         """
-        from geotessera.tile_files import fetch_recorded, landmask_request
+        from geotessera.tile_files import landmask_request
 
         if filename is not None:
             lon, lat = parse_grid_name(Path(filename).name)
@@ -742,4 +744,16 @@ class Registry:
                 "Must provide either 'filename' (grid_<lon>_<lat>.tiff) or both of (lon, lat)"
             )
         request = landmask_request(self, lon, lat, self._embeddings_dir)
-        return fetch_recorded(self, request, self._embeddings_dir, progress_callback, refresh)
+        return self._fetched(request, progress_callback, refresh)
+
+    def _fetched(
+        self, request: FileRequest, progress: ProgressCallback | None, refresh: bool
+    ) -> str:
+        """Return the path of a request's file; the directory is checked before anything else."""
+        from geotessera.tile_files import fetch_recorded
+
+        self.validate_embeddings_dir()
+        if refresh or not request.dest.is_file():
+            claim_dataset_dir(self._embeddings_dir, self.version, self.variant)
+            fetch_recorded(self, request, self._embeddings_dir, progress)
+        return str(request.dest)

@@ -19,7 +19,8 @@ from geotessera.datasets import (
     normalize_version,
     version_path,
 )
-from geotessera.errors import DatasetMismatchError, GeoTesseraError, InputError, NotPublishedError
+from geotessera.errors import DatasetMismatchError, InputError, NotPublishedError
+from geotessera.grid import parse_grid_name
 from geotessera.remote.partfile import atomic_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "TESSERA_METADATA_FILENAME",
     "check_dataset_dir",
-    "claim_dataset_dir",
+    "is_unlabelled",
+    "label_dataset_dir",
     "recorded_dataset",
     "s3_embeddings_subdir",
     "write_tessera_metadata",
@@ -127,25 +129,24 @@ def check_dataset_dir(directory: str | os.PathLike[str], version: str, variant: 
     )
 
 
-def claim_dataset_dir(directory: str | os.PathLike[str], version: str, variant: str) -> None:
-    """Check a directory, and label it before its first tile arrives.
+def is_unlabelled(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory holds tiles but no record of what they are."""
+    root = Path(directory)
+    if (root / TESSERA_METADATA_FILENAME).exists():
+        return False
+    try:
+        names = {entry.name for entry in root.iterdir()}
+        tiles = EMBEDDINGS_DIR_NAME in names and any((root / EMBEDDINGS_DIR_NAME).iterdir())
+    except OSError:
+        return False
+    return tiles or any(parse_grid_name(name)[0] is not None for name in names)
 
-    A directory that already has tiles and no record stays without one: what those tiles
-    are would be a guess. A record that cannot be written is only a warning.
-    """
-    check_dataset_dir(directory, version, variant)
-    tiles = Path(directory) / EMBEDDINGS_DIR_NAME
-    if (Path(directory) / TESSERA_METADATA_FILENAME).exists() or _any_entry(tiles):
+
+def label_dataset_dir(directory: str | os.PathLike[str], version: str, variant: str) -> None:
+    """Record a dataset where nothing is recorded yet; only warn if that cannot be written."""
+    if (Path(directory) / TESSERA_METADATA_FILENAME).exists():
         return
     try:
         write_tessera_metadata(directory, version, variant)
-    except (OSError, GeoTesseraError) as error:
+    except OSError as error:
         logger.warning("The dataset of %s could not be recorded: %s", directory, error)
-
-
-def _any_entry(directory: Path) -> bool:
-    """Whether a directory exists and is not empty."""
-    try:
-        return next(directory.iterdir(), None) is not None
-    except OSError:
-        return False

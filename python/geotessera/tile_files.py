@@ -16,18 +16,19 @@ from geotessera.errors import InputError, UnwritableDestination
 from geotessera.grid import parse_grid_name
 from geotessera.remote.records import FileRecords
 from geotessera.remote.transfer import FileRequest, fetch_file
-from geotessera.sidecar import claim_dataset_dir
 
 if TYPE_CHECKING:
     import os
 
     from geotessera.registry import Registry
+    from geotessera.remote.transfer import Transferred
     from geotessera.types import ProgressCallback, TileId
 
 __all__ = [
     "embedding_request",
     "fetch_recorded",
     "landmask_request",
+    "record",
     "tile_of_path",
     "tile_requests",
 ]
@@ -114,24 +115,27 @@ def fetch_recorded(
     request: FileRequest,
     directory: Path,
     progress: ProgressCallback | None = None,
-    refresh: bool = False,
-) -> str:
-    """Return the path of a request's file, fetched and recorded if it is missing.
+) -> Transferred:
+    """Fetch a request's file into a directory of tiles and record it there.
 
-    The directory is checked, and labelled if it is new, before anything else.
+    Raises
+    ------
+    TransferError, UnwritableDestination
+        (an `OSError`) if the file could not be had or kept.
     """
-    registry.validate_embeddings_dir()
-    if request.dest.is_file() and not refresh:
-        return str(request.dest)
-    claim_dataset_dir(directory, registry.version, registry.variant)
     done = fetch_file(request, progress=progress, verify=registry.verifies)
-    if done.sha256 is not None:
-        relative = request.dest.relative_to(directory)
-        try:
-            FileRecords(directory).record(
-                relative, done.size, done.sha256, done.md5, done.etag, done.url,
-                done.last_modified,
-            )  # fmt: skip
-        except UnwritableDestination as error:
-            logger.warning("What is known of %s could not be recorded: %s", relative, error)
-    return str(done.path)
+    record(done, directory)
+    return done
+
+
+def record(done: Transferred, directory: Path) -> None:
+    """Record what is known of a fetched file in its directory; a failure is logged."""
+    if done.sha256 is None:
+        return
+    relative = done.path.relative_to(directory)
+    try:
+        FileRecords(directory).record(
+            relative, done.size, done.sha256, done.md5, done.etag, done.url, done.last_modified
+        )
+    except UnwritableDestination as error:
+        logger.warning("What is known of %s could not be recorded: %s", relative, error)
