@@ -52,7 +52,7 @@ impl Crs {
             Self::Geographic => on_globe(lon, lat),
             Self::WebMercator => {
                 // The poles are at infinity, which is nowhere.
-                let finite = lat.abs() < 90.0;
+                let finite = lat.abs() < 90.0 && lon.is_finite();
                 if !finite {
                     return (f64::NAN, f64::NAN);
                 }

@@ -205,7 +205,7 @@ impl<'a> Sampler<'a> {
         };
         shape("out", &[rows, bands], &out.values.shape())?;
         shape("status", &[rows], &out.status.shape())?;
-        if !out.values.is_dense(1) {
+        if !out.values.is_dense(1) && !out.values.is_empty() {
             return Err(Error::Argument(format!(
                 "out: the bands of a row must be neighbours in memory, found strides {:?}",
                 out.values.strides()
