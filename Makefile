@@ -55,9 +55,8 @@ $(VENV)/.built: $(VENV)/.installed $(RUST_SOURCES)
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/find-python
-	@python="$$(sh scripts/find-python)" || exit 1; \
-	echo "Setting up $(VENV) with $$python"; \
-	"$$python" -m venv --clear $(VENV)
+	@test -x $(BIN)/python || { python="$$(sh scripts/find-python)" || exit 1; \
+	echo "Setting up $(VENV) with $$python"; "$$python" -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip -c constraints.txt
 	$(BIN)/python scripts/requirements.py > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
