@@ -71,7 +71,7 @@ def _by_numpy(
         factors = factors[..., np.newaxis]
     factors = factors.astype(np.float32)
     factors = np.where(np.isfinite(factors), factors, np.float32(np.nan))
-    product = np.multiply(values.astype(np.float32), factors, out=out)
+    product: NDArray[np.float32] = np.multiply(values.astype(np.float32), factors, out=out)
     if product.shape != values.shape:
         raise ValueError(
             f"scales of shape {factors.shape} do not go with an embedding of shape {values.shape}"

@@ -86,7 +86,7 @@ from geotessera.remote.transfer import download_file_to_temp
 from geotessera.sidecar import (
     TESSERA_METADATA_FILENAME,
     check_dataset_dir,
-    claim_dataset_dir,
+    label_dataset_dir,
     recorded_dataset,
     s3_embeddings_subdir,
     write_tessera_metadata,
@@ -754,6 +754,6 @@ class Registry:
 
         self.validate_embeddings_dir()
         if refresh or not request.dest.is_file():
-            claim_dataset_dir(self._embeddings_dir, self.version, self.variant)
+            label_dataset_dir(self._embeddings_dir, self.version, self.variant)
             fetch_recorded(self, request, self._embeddings_dir, progress)
         return str(request.dest)

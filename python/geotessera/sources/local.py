@@ -22,7 +22,7 @@ __all__ = ["find_tile"]
 def find_tile(
     base: str | os.PathLike[str],
     tile: TileId,
-    dataset: tuple[str, str] | tuple[None, None] = (None, None),
+    dataset: tuple[str, str] | None = None,
 ) -> LocalTile | None:
     """Return the descriptor of a complete tile below a directory, or None.
 
@@ -42,6 +42,7 @@ def find_tile(
     """
     files = local_tile_files(base, tile)
     if files.complete():
-        return NpyTile(*files, provenance=Provenance(*dataset, year=tile.year))
+        version, variant = dataset or (None, None)
+        return NpyTile(*files, provenance=Provenance(version, variant, tile.year))
     path = find_geotiff(base, tile)
     return None if path is None else GeoTiff(path)

@@ -1,0 +1,385 @@
+"""Getting tiles: what is local, what is not, and how the missing files come.
+
+A tile is three files; it is complete when all three are there. They are committed
+landmask, scales, embedding, so that a reader never takes a part for the whole.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geotessera.errors import (
+    DatasetMismatchError,
+    GeoTesseraError,
+    TileError,
+    TileNotFoundError,
+    UnwritableDestination,
+)
+from geotessera.grid import tile_to_grid_name
+from geotessera.remote.partfile import writing_to
+from geotessera.remote.transfer import fetch_file
+from geotessera.sidecar import check_dataset_dir, label_dataset_dir
+from geotessera.sources import find_tile
+from geotessera.tile_files import fetch_recorded, landmask_request, record, tile_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geotessera.registry import Registry
+    from geotessera.remote.transfer import FileRequest, Transferred
+    from geotessera.sources.local import LocalTile
+    from geotessera.types import ProgressCallback, TileId
+
+__all__ = ["DownloadReport", "TileStore", "download_tile", "download_tiles"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class DownloadReport:
+    """What a batch of downloads did.
+
+    Parameters
+    ----------
+    complete : list of TileId
+        Tiles that are complete now.
+    failed : dict of TileId to Exception
+        Tiles that are not, and why.
+    files : list of Path
+        Files that were transferred.
+    bytes : int
+        Their size.
+    """
+
+    complete: list[TileId] = field(default_factory=list)
+    failed: dict[TileId, Exception] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    bytes: int = 0
+
+
+def download_tile(
+    registry: Registry,
+    tile: TileId,
+    directory: Path,
+    *,
+    refresh: bool = False,
+    progress: ProgressCallback | None = None,
+) -> list[Transferred]:
+    """Make a tile complete in a directory.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where files are and what their digests must be.
+    tile : TileId
+        Which tile.
+    directory : Path
+        Root of the local layout.
+    refresh : bool
+        Fetch all three files again; those that are there stay until all are verified.
+    progress : callable, optional
+        Called with (bytes done, bytes in all, status text), file by file.
+
+    Returns
+    -------
+    list of Transferred
+        The files that were transferred.
+
+    Raises
+    ------
+    TileNotFoundError
+        (a `RuntimeError` and `FileNotFoundError`) if the dataset has no such tile.
+    TransferError
+        (an `OSError`) if a file could not be fetched; files committed before it stay.
+    DatasetMismatchError
+        (a `ValueError`) if the directory holds another dataset.
+    """
+    check_dataset_dir(directory, registry.version, registry.variant)
+    if not registry.has_tile(*tile):
+        raise TileNotFoundError(_not_published(registry, tile))
+    requests = tile_requests(registry, tile, directory)
+    if not refresh:
+        requests = [request for request in requests if not request.dest.is_file()]
+    if requests:
+        label_dataset_dir(directory, registry.version, registry.variant)
+    if refresh:
+        return _replace(registry, requests, directory, progress)
+    return [fetch_recorded(registry, request, directory, progress) for request in requests]
+
+
+def _replace(
+    registry: Registry,
+    requests: list[FileRequest],
+    directory: Path,
+    progress: ProgressCallback | None,
+) -> list[Transferred]:
+    """Fetch files aside, then swap them in: a failure leaves the old ones whole."""
+    aside = directory / ".geotessera" / f"incoming-{secrets.token_hex(6)}"
+    try:
+        staged = [
+            fetch_file(
+                replace(request, dest=aside / request.dest.name),
+                progress=progress,
+                verify=registry.verifies,
+            )
+            for request in requests
+        ]
+        with writing_to(directory):
+            # Without its embedding a tile is incomplete: nobody reads a mixture.
+            requests[-1].dest.unlink(missing_ok=True)
+            for request, done in zip(requests, staged, strict=True):
+                request.dest.parent.mkdir(parents=True, exist_ok=True)
+                done.path.replace(request.dest)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    placed = [
+        replace(done, path=request.dest) for request, done in zip(requests, staged, strict=True)
+    ]
+    for done in placed:
+        record(done, directory)
+    return placed
+
+
+def download_tiles(
+    registry: Registry,
+    tiles: Iterable[TileId],
+    directory: Path,
+    *,
+    refresh: bool = False,
+    progress: ProgressCallback | None = None,
+) -> DownloadReport:
+    """Make tiles complete in a directory; a tile that fails does not stop the others.
+
+    Parameters
+    ----------
+    registry, directory, refresh
+        As for `download_tile`.
+    tiles : iterable of TileId
+        Which tiles.
+    progress : callable, optional
+        Called with (tiles done, tiles in all, status text).
+
+    Raises
+    ------
+    UnwritableDestination
+        (an `OSError`) if the directory cannot be written: no other tile could be either.
+    DatasetMismatchError
+        (a `ValueError`) if the directory holds another dataset.
+    """
+    wanted = list(tiles)
+    report = DownloadReport()
+    for done, tile in enumerate(wanted):
+        if progress is not None:
+            progress(done, len(wanted), tile_to_grid_name(tile.lon, tile.lat))
+        try:
+            transferred = download_tile(registry, tile, directory, refresh=refresh)
+        except (UnwritableDestination, DatasetMismatchError):
+            raise
+        except (GeoTesseraError, OSError) as error:
+            logger.warning("%s: %s", tile_to_grid_name(tile.lon, tile.lat), error)
+            report.failed[tile] = error
+        else:
+            report.complete.append(tile)
+            report.files += [one.path for one in transferred]
+            report.bytes += sum(one.size for one in transferred)
+    if progress is not None:
+        progress(len(wanted), len(wanted), "done")
+    return report
+
+
+def _not_published(registry: Registry, tile: TileId) -> str:
+    year, lon, lat = tile
+    name = tile_to_grid_name(lon, lat)
+    dataset = f"dataset {registry.version} {registry.variant}"
+    other = registry.nearest_year(lon, lat, year)
+    if other is not None:
+        return f"{dataset} has no tile {name} for {year}; the nearest year it has is {other}"
+    return f"{dataset} has no tile {name} in any year: is the place on land?"
+
+
+class TileStore:
+    """The tiles that a client can read: local ones, and those it fetches to answer a call.
+
+    Safe to use from many threads.
+
+    Parameters
+    ----------
+    registry : Registry
+        What exists.
+    directory : Path
+        Where the user's tiles are.
+    origin : str
+        The mirror that tiles come from; tells apart what different clients fetch.
+    keeps : bool
+        Whether fetched tiles are kept in `directory`, or only as long as the process.
+    """
+
+    def __init__(self, registry: Registry, directory: Path, *, origin: str, keeps: bool) -> None:
+        self._registry = registry
+        self._directory = directory
+        self._keeps = keeps
+        self._dataset = registry.version, registry.variant
+        self._checked: bool | None = None
+        identity = f"{origin} {registry.version} {registry.variant}"
+        self._session_name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._locks: defaultdict[TileId, threading.Lock] = defaultdict(threading.Lock)
+
+    def _target(self) -> Path:
+        return self._directory if self._keeps else session_directory() / self._session_name
+
+    def local(self, tile: TileId) -> LocalTile | None:
+        """Return a complete local tile, or None.
+
+        Raises
+        ------
+        DatasetMismatchError
+            (a `ValueError`) if the directory that was given holds another dataset.
+        """
+        found = None
+        if self._is_ours():
+            found = find_tile(self._directory, tile, self._dataset)
+        if found is None and not self._keeps and _session is not None:
+            found = find_tile(self._target(), tile, self._dataset)
+        return found
+
+    def _is_ours(self) -> bool:
+        """Whether the directory may be read: it does not record another dataset."""
+        if self._checked is None:
+            try:
+                check_dataset_dir(self._directory, *self._dataset)
+            except DatasetMismatchError:
+                if self._keeps:
+                    raise
+                self._checked = False  # nobody chose the current directory: pass it over
+            else:
+                self._checked = True
+        return self._checked
+
+    def get(
+        self,
+        tile: TileId,
+        *,
+        refresh: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LocalTile:
+        """Return a tile, fetching it if it is not local or if `refresh` is asked for.
+
+        Raises
+        ------
+        TileNotFoundError, TransferError, DatasetMismatchError
+            As for `download_tile`.
+        """
+        with self._locks[tile]:
+            found = None if refresh else self.local(tile)
+            if found is None:
+                target = self._target()
+                download_tile(self._registry, tile, target, refresh=refresh, progress=progress)
+                found = find_tile(target, tile)
+        if found is None:
+            raise TileError(
+                f"tile {tile_to_grid_name(tile.lon, tile.lat)} of {tile.year} vanished from "
+                f"{target} while it was used: do not delete tiles under a running program"
+            )
+        return found
+
+    def ensure(
+        self,
+        tiles: Iterable[TileId],
+        *,
+        auto_download: bool = True,
+        progress: ProgressCallback | None = None,
+        failures: dict[TileId, Exception] | None = None,
+    ) -> dict[TileId, LocalTile]:
+        """Return those of some tiles that exist, fetching what is not local.
+
+        Parameters
+        ----------
+        tiles : iterable of TileId
+            Which tiles; those that the dataset does not have are left out.
+        auto_download : bool
+            Whether to fetch.
+        progress : callable, optional
+            Called with (tiles done, tiles in all, status text) while fetching.
+        failures : dict, optional
+            Where tiles that cannot be had are put; without it they raise.
+
+        Raises
+        ------
+        TileNotFoundError
+            (a `RuntimeError` and `FileNotFoundError`) if tiles are not local and
+            `auto_download` is False.
+        TileError
+            (a `RuntimeError`) for the first tile that could not be fetched.
+        """
+        found: dict[TileId, LocalTile] = {}
+        missing: list[TileId] = []
+        for tile in tiles:
+            if (here := self.local(tile)) is not None:
+                found[tile] = here
+            elif self._registry.has_tile(*tile):
+                missing.append(tile)
+        if missing and not auto_download:
+            names = ", ".join(tile_to_grid_name(tile.lon, tile.lat) for tile in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            absent = TileNotFoundError(
+                f"{len(missing)} tiles of {missing[0].year} are not in {self._directory} and "
+                f"auto_download is off: {names}{more}"
+            )
+            if failures is None:
+                raise absent
+            failures |= dict.fromkeys(missing, absent)
+            return found
+        for done, tile in enumerate(missing):
+            if progress is not None:
+                name = tile_to_grid_name(tile.lon, tile.lat)
+                progress(done, len(missing), f"downloading {name}")
+            try:
+                found[tile] = self.get(tile)
+            except UnwritableDestination:
+                raise
+            except (GeoTesseraError, OSError) as error:
+                if failures is None:
+                    raise TileError(
+                        f"tile {tile_to_grid_name(tile.lon, tile.lat)} of {tile.year} could not "
+                        f"be fetched: {error}"
+                    ) from error
+                failures[tile] = error
+        return found
+
+    def landmask(self, lon: float, lat: float, *, refresh: bool = False) -> Path:
+        """Return the path of a tile's landmask, fetching it if need be."""
+        target = self._target()
+        request = landmask_request(self._registry, lon, lat, target)
+        if refresh or not request.dest.is_file():
+            fetch_recorded(self._registry, request, target)
+        return request.dest
+
+
+_session_lock = threading.Lock()
+_session: Path | None = None
+
+
+def session_directory() -> Path:
+    """Return the directory for tiles that only this process needs; removed at exit."""
+    global _session
+    with _session_lock:
+        if _session is None:
+            _session = Path(tempfile.mkdtemp(prefix="geotessera-"))
+            atexit.register(_remove_session, _session, os.getpid())
+        return _session
+
+
+def _remove_session(directory: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child leaves its parent's tiles alone
+        shutil.rmtree(directory, ignore_errors=True)
