@@ -143,8 +143,11 @@ def is_unlabelled(directory: str | os.PathLike[str]) -> bool:
 
 
 def label_dataset_dir(directory: str | os.PathLike[str], version: str, variant: str) -> None:
-    """Record a dataset where nothing is recorded yet; only warn if that cannot be written."""
-    if (Path(directory) / TESSERA_METADATA_FILENAME).exists():
+    """Record a dataset before the first tile is written; a failure is only logged.
+
+    A directory that already holds tiles of unknown origin stays unknown.
+    """
+    if (Path(directory) / TESSERA_METADATA_FILENAME).exists() or is_unlabelled(directory):
         return
     try:
         write_tessera_metadata(directory, version, variant)
