@@ -330,7 +330,7 @@ class Registry:
         self._lock = threading.Lock()
         self._landmask_index: TileIndex | None = None
         self._landmasks_loaded = False
-        self._frame: Any = None
+        self._table: Any = None
 
     def __repr__(self) -> str:
         return f"Registry({self.version!r}, {self.variant!r}, {str(self.manifest_path)!r})"
@@ -360,21 +360,21 @@ class Registry:
             (a `ValueError`) for a box that is not in degrees or has south > north, or that
             leaves the registry's own `bbox`.
         """
-        cells = cells_of_box(bounds)
-        self._check_scope(cells, bounds)
-        number = self._own_year(year)
-        if number is None:
-            return
-        for lon, lat in self._index.tiles(cells, number):
-            for pair in zip(lon, lat, strict=True):
-                yield TileId(number, *pair)
+        return iter(self.load_blocks_for_region(bounds, year))
 
     def load_blocks_for_region(self, bounds: Sequence[float], year: int) -> list[TileId]:
         """Return the tiles of a year that share an area with a box, as a list.
 
         See `iter_tiles_in_region`.
         """
-        return list(self.iter_tiles_in_region(bounds, year))
+        cells = cells_of_box(bounds)
+        self._check_scope(cells, bounds)
+        number = self._own_year(year)
+        return [] if number is None else self._tiles(cells, number)
+
+    def _tiles(self, cells: CellRange, year: int) -> list[TileId]:
+        parts = self._index.tiles(cells, year)
+        return [TileId(year, *pair) for lon, lat in parts for pair in zip(lon, lat, strict=True)]
 
     def get_available_years(self) -> list[int]:
         """Return the years that have tiles, ascending."""
@@ -386,12 +386,7 @@ class Registry:
 
     def get_available_embeddings(self) -> list[TileId]:
         """Return all tiles, by year, longitude and latitude."""
-        return [
-            TileId(year, *pair)
-            for year in self._counts
-            for part in self._index.tiles(self._scope, year)
-            for pair in zip(*part, strict=True)
-        ]
+        return [tile for year in self._counts for tile in self._tiles(self._scope, year)]
 
     @property
     def available_embeddings(self) -> list[TileId]:
@@ -448,6 +443,24 @@ class Registry:
         cell = self._cell(lon, lat)
         years = self._index.years_of(*cell) if cell else []
         return min(years, key=lambda other: (abs(other - year), -other), default=None)
+
+    @property
+    def _registry_gdf(self) -> Any:
+        """The tiles as a GeoDataFrame, for scripts that reach for it; made when touched.
+
+        Rows by (year, lon_i, lat_i), their columns lon, lat and geometry.
+        """
+        if self._table is None:
+            import geopandas
+            import pandas as pd
+
+            table = pd.DataFrame(self.get_available_embeddings(), columns=["year", "lon", "lat"])
+            table["lon_i"] = (table["lon"] * 100).round().astype("int32")
+            table["lat_i"] = (table["lat"] * 100).round().astype("int32")
+            table["geometry"] = geopandas.points_from_xy(table["lon"], table["lat"])
+            table = table.set_index(["year", "lon_i", "lat_i"])
+            self._table = geopandas.GeoDataFrame(table, geometry="geometry", crs="EPSG:4326")
+        return self._table
 
     # --- Landmasks -----------------------------------------------------------------------
 
