@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from geotessera.testing import SampleWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +28,23 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> SampleWorld:
     return SampleWorld.build(
         tmp_path_factory.mktemp("small"), size="small", generation=("B", "A", "A-simple")
     )
+
+
+@pytest.fixture
+def read_only_directory() -> Iterator[Path]:
+    """A directory that this process may not write; root works as somebody else meanwhile."""
+    # Not below tmp_path, which only its owner may enter.
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o555)
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    elif os.access(path, os.W_OK):
+        pytest.skip("this system ignores the modes of directories")
+    try:
+        yield path
+    finally:
+        if root:
+            os.seteuid(0)
+        path.chmod(0o755)
+        shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""HTTP: one session, one retry policy for every byte.
+"""HTTP: one retry policy for every byte.
 
 Rules: connect and per-read timeouts instead of a timeout for the whole body, which would
 kill healthy slow transfers; ``Retry-After`` is obeyed; what cannot get better is not retried.
@@ -6,22 +6,18 @@ kill healthy slow transfers; ``Retry-After`` is obeyed; what cannot get better i
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import logging
 import math
-import os
 import random
 import ssl
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.client import responses
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from geotessera.errors import (
     HTTPStatusError,
@@ -30,6 +26,7 @@ from geotessera.errors import (
     TruncatedError,
     UnreachableError,
 )
+from geotessera.remote.session import session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +42,6 @@ __all__ = [
     "is_encoded",
     "open_url",
     "read_chunks",
-    "session",
 ]
 
 logger = logging.getLogger(__name__)
@@ -133,81 +129,6 @@ class Deadline:
                 "allow more time, or try again when the server or the link is faster",
                 url=url,
             )
-
-
-# --- The session --------------------------------------------------------------------------
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _new_session() -> requests.Session:
-    from http.cookiejar import DefaultCookiePolicy
-
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    from geotessera import _native
-
-    class Session(requests.Session):
-        """A session that asks no proxy for this machine's own servers: none can reach them."""
-
-        def merge_environment_settings(
-            self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-        ) -> Any:
-            settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
-            if _is_loopback(url):
-                settings["proxies"] = {}
-            return settings
-
-        def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
-            if _is_loopback(prepared_request.url):
-                return {}
-            return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
-
-    made = Session()
-    made.headers["User-Agent"] = f"geotessera/{_native.__version__}"
-    # Lengths and digests are those of the file as it is stored.
-    made.headers["Accept-Encoding"] = "identity"
-    # The cookie jar is the one part of a session that threads would write to.
-    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = HTTPAdapter(pool_connections=16, pool_maxsize=64, max_retries=0)
-    made.mount("http://", adapter)
-    made.mount("https://", adapter)
-    return made
-
-
-_session: requests.Session | None = None
-_session_lock = threading.Lock()
-
-
-def session() -> requests.Session:
-    """Return the session of this process: connections kept alive, shared by all threads."""
-    global _session
-    with _session_lock:
-        if _session is None:
-            _session = _new_session()
-        return _session
-
-
-def _forget_session() -> None:
-    # A child must not speak on its parent's connections, nor wait for its parent's lock.
-    global _session, _session_lock
-    _session, _session_lock = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_session)
-
-
-# --- Requests ------------------------------------------------------------------------------
 
 
 def http_date(text: str | None) -> float | None:
@@ -342,6 +263,7 @@ def open_url(
         except _hopeless() as error:
             raise TransferError(f"{url} cannot be requested: {error}", url=url) from error
         except requests.RequestException as error:
+            deadline.check(url)
             failure = UnreachableError(
                 f"{url} could not be reached: {_said(error)}; "
                 "check the network, the base URL and the proxy settings",
@@ -397,6 +319,7 @@ def read_chunks(
         try:
             chunk: bytes = read(CHUNK_BYTES, decode_content=encoded)
         except (ReadTimeoutError, TimeoutError) as error:
+            deadline.check(url)
             raise UnreachableError(
                 f"{url} stalled after {got:,} bytes: nothing arrived for the read timeout; "
                 "check the link and try again",
@@ -405,7 +328,8 @@ def read_chunks(
         except (HTTPError, OSError) as error:
             raise TruncatedError(
                 f"{url} broke off after {got:,} of "
-                f"{response.headers.get('Content-Length', 'unknown')} bytes ({_said(error)}): try again",
+                f"{response.headers.get('Content-Length', 'unknown')} bytes ({_said(error)}): "
+                "try again",
                 url=url,
             ) from error
         if not chunk:

@@ -15,106 +15,22 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from geotessera.testing.faults import Fault, FaultKind, Request
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Fault", "FaultKind", "LoopbackServer", "Request"]
-
-type FaultKind = Literal[
-    "bandwidth",
-    "corrupt",
-    "header",
-    "latency",
-    "no-range",
-    "redirect",
-    "reset",
-    "stall",
-    "status",
-    "truncate",
-    "wrong-length",
-]
 
 _CHUNK = 64 << 10
 _BYTE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _HTTP_ERRORS = (ConnectionError, TimeoutError)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One way in which the server misbehaves.
-
-    Parameters
-    ----------
-    kind : str
-        ``"status"``: answer with `status` (and `retry_after`), no body.
-        ``"truncate"``: close the connection after `after` bytes of the body.
-        ``"reset"``: the same, with a TCP reset.
-        ``"stall"``: send nothing for `seconds` after `after` bytes, then go on.
-        ``"corrupt"``: flip all bits of the body's byte `after`.
-        ``"wrong-length"``: announce `extra` bytes more (or fewer) than are sent.
-        ``"latency"``: wait `seconds` before the answer.
-        ``"bandwidth"``: send at most `rate` bytes a second.
-        ``"no-range"``: ignore ranges.
-        ``"redirect"``: answer 302 with `location`; by default the same path with a query,
-        which is not redirected again.
-        ``"header"``: replace headers by `headers`; None removes one.
-    path : str
-        Pattern (as in `fnmatch`) of the decoded paths it applies to, such as
-        ``"*_scales.npy"``.
-    times : int, optional
-        How many requests it applies to; by default all.
-    skip : int
-        How many matching requests are left alone first.
-    status, retry_after, after, seconds, extra, rate, location, headers
-        See `kind`. `retry_after` is sent as it is: seconds or a date. `after` None means
-        the middle of the body.
-    """
-
-    kind: FaultKind
-    path: str = "*"
-    times: int | None = None
-    skip: int = 0
-    status: int = 503
-    retry_after: str | int | None = None
-    after: int | None = None
-    seconds: float = 0.0
-    extra: int = 16
-    rate: float = float("inf")
-    location: str = ""
-    headers: Mapping[str, str | None] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Request:
-    """One line of the server's log.
-
-    Parameters
-    ----------
-    method, path : str
-        What was asked; the path is decoded and has no query.
-    headers : dict
-        Of the request; names in lower case.
-    range : str or None
-        The ``Range`` header.
-    status : int
-        Of the answer; 0 while there is none.
-    sent : int
-        Bytes of the body that were handed to the connection.
-    """
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    range: str | None = None
-    status: int = 0
-    sent: int = 0
 
 
 class LoopbackServer:
@@ -360,6 +276,7 @@ class _Answer:
             self.send_file(path)
 
     def send_headers(self, status: int, length: int) -> None:
+        self.headers["Content-Length"] = str(length)
         for fault in self.of_kind("header"):
             for name, value in fault.headers.items():
                 self.headers.pop(name, None)
@@ -367,7 +284,6 @@ class _Answer:
                     self.headers[name] = value
         self.log.status = status
         self.handler.send_response(status)
-        self.headers.setdefault("Content-Length", str(length))
         for name, value in self.headers.items():
             self.handler.send_header(name, value)
         if self.handler.close_connection:
@@ -459,6 +375,7 @@ class _Answer:
         )
         flipped = [position(fault) for fault in self.of_kind("corrupt")]
         began, done = time.monotonic(), 0
+        most = int(max(1, min(_CHUNK, rate / 20)))  # slow is steady, not silent
         with path.open("rb") as file:
             file.seek(start)
             while True:
@@ -467,7 +384,7 @@ class _Answer:
                         return
                 if done == stop - start:
                     return
-                end = min(done + _CHUNK, stop - start, *(at for at, _ in events))
+                end = min(done + most, stop - start, *(at for at, _ in events))
                 chunk = bytearray(file.read(end - done))
                 for at in flipped:
                     if done <= at < end:
