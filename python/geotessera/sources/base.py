@@ -113,10 +113,11 @@ class RasterSource(ABC):
         self.close()
 
 
-def check_bands(bands: Sequence[int] | None, band_count: int) -> list[int] | None:
+def check_bands(bands: Sequence[int] | None, band_count: int | None = None) -> list[int] | None:
     """Return bands as Python ints, or None for all of them.
 
-    Any integral type is taken, NumPy's too; order and duplicates are kept.
+    Any integral type is taken, NumPy's too; order and duplicates are kept. Without
+    `band_count`, what no raster has is still refused.
 
     Raises
     ------
@@ -134,9 +135,11 @@ def check_bands(bands: Sequence[int] | None, band_count: int) -> list[int] | Non
             index = operator.index(band)
         except TypeError:
             raise BandError(f"band {band!r} is not a whole number") from None
-        if not 0 <= index < band_count or isinstance(band, bool):
+        if index < 0:
+            raise BandError(f"band {index} is negative: bands are counted from 0")
+        if band_count is not None and index >= band_count:
             raise BandError(
-                f"band {band!r} is out of range: the raster has bands 0 to {band_count - 1}"
+                f"band {index} is out of range: the raster has bands 0 to {band_count - 1}"
             )
         checked.append(index)
     if not checked:
