@@ -4,7 +4,7 @@ use numpy::prelude::*;
 use numpy::{PyArray1, PyArray2, PyUntypedArray};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyList, PySequence, PyString, PyTuple};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyList, PyString, PyTuple};
 
 /// Turn a sequence of (longitude, latitude) pairs into an array.
 ///
@@ -114,7 +114,19 @@ fn pair(point: &Bound<'_, PyAny>, row: usize) -> PyResult<[f64; 2]> {
         }
         return Err(not_a_pair(point, row));
     }
-    if is_text(point) || point.cast::<PySequence>().is_err() && !is_sequence(point) {
+    if let Ok(list) = point.cast_exact::<PyList>()
+        && list.len() == 2
+    {
+        let (lon, lat) = (list.get_item(0)?, list.get_item(1)?);
+        return Ok([number(&lon, point, row)?, number(&lat, point, row)?]);
+    }
+    if let Ok(array) = point.cast_exact::<PyArray1<f64>>()
+        && let Ok(values) = array.try_readonly()
+        && let Ok(&[lon, lat]) = values.as_slice()
+    {
+        return Ok([lon, lat]);
+    }
+    if is_text(point) || !is_sequence(point) {
         return Err(not_a_pair(point, row));
     }
     let mut found = [0.0; 2];
