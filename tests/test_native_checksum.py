@@ -7,8 +7,7 @@ import errno
 import hashlib
 import os
 import threading
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geotessera._native import Hasher, hash_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=8))

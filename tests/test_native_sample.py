@@ -10,11 +10,11 @@ import pyproj
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import oracles
 
 from geotessera._native import sample
 from geotessera.errors import BandError
 from geotessera.types import Status
-from tests import oracles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def world(
     rng: np.random.Generator, kind: str, shape: tuple[int, int, int]
 ) -> tuple[Any, Any, float | None]:
     """Pixels of a kind with gaps in them: values, scales and nodata, HWC."""
-    height, width, bands = shape
+    height, width, _ = shape
     q = rng.integers(-128, 128, shape, dtype=np.int8)
     if kind == "i8":
         scales = rng.uniform(-0.1, 0.2, (height, width)).astype(np.float32)
@@ -151,7 +151,7 @@ def test_longitude_and_latitude_are_projected_as_proj_does() -> None:
         pyproj.Transformer.from_crs(32631, 4326, always_xy=True).transform(*points.T)
     )
     for shift in (0, 360, -720):
-        moved = lonlat + [shift, 0]
+        moved = lonlat + np.array([shift, 0.0])
         found = sample(values, scales, TRANSFORM, moved, epsg=32631)
         expected = sample(values, scales, TRANSFORM, points)
         same_bits(found[0], expected[0])

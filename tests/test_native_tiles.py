@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.oracles import tile_centre
 
 from geotessera._native import group_by_tile, points_array
-from tests.oracles import tile_centre
 
 
 def centre_of(lon: float, lat: float) -> tuple[float, float]:
@@ -140,8 +140,24 @@ def test_arrays() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [(1,), (1, 2, 3), [1], [1, 2, 3], "ab", b"ab", 5, None, {1.0, 2.0}, {1: 2, 3: 4}]
-    + [("1", "2"), (1, None), (1, 2j), (True, 2), np.zeros(3), np.array(1.0)],
+    [
+        (1,),
+        (1, 2, 3),
+        [1],
+        [1, 2, 3],
+        "ab",
+        b"ab",
+        5,
+        None,
+        {1.0, 2.0},
+        {1: 2, 3: 4},
+        ("1", "2"),
+        (1, None),
+        (1, 2j),
+        (True, 2),
+        np.zeros(3),
+        np.array(1.0),
+    ],
 )
 def test_the_row_that_is_no_pair_is_named(bad: Any) -> None:
     with pytest.raises(ValueError, match="point 2 must be a pair of numbers"):
@@ -150,8 +166,18 @@ def test_the_row_that_is_no_pair_is_named(bad: Any) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["abcd", b"abcd", 5, None, np.zeros((3, 3)), np.zeros(4), np.zeros((2, 2), bool)]
-    + [np.zeros((2, 2), complex), np.array([["1", "2"]]), np.zeros((2, 2, 2))],
+    [
+        "abcd",
+        b"abcd",
+        5,
+        None,
+        np.zeros((3, 3)),
+        np.zeros(4),
+        np.zeros((2, 2), bool),
+        np.zeros((2, 2), complex),
+        np.array([["1", "2"]]),
+        np.zeros((2, 2, 2)),
+    ],
 )
 def test_what_is_no_list_of_points(bad: Any) -> None:
     with pytest.raises(ValueError, match="points must be"):

@@ -5,19 +5,31 @@ thread pool of ``num_threads()`` threads. Errors are ``ValueError`` (shapes,
 domains), ``TypeError`` (dtypes), ``geotessera.errors.BandError`` and ``OSError``.
 """
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Buffer, Iterable, Sequence
 from os import PathLike
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__version__: str
+from geotessera.types import Algorithm, Layout, Method, PixelRule
 
-type Layout = Literal["hwc", "chw"]
-type Method = Literal["nearest", "bilinear"]
-type PixelRule = Literal["floor", "nearest"]
-type Algorithm = Literal["sha256", "md5"]
+__all__ = [
+    "Hasher",
+    "__version__",
+    "dequantize",
+    "group_by_tile",
+    "hash_files",
+    "num_threads",
+    "points_array",
+    "project",
+    "sample",
+    "set_num_threads",
+    "simd_level",
+    "unproject",
+]
+
+__version__: str
 
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
@@ -55,7 +67,7 @@ def project(
 def unproject(
     x: NDArray[np.float64], y: NDArray[np.float64], epsg: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
-def points_array(points: Sequence[Any]) -> NDArray[np.float64]: ...
+def points_array(points: Iterable[Any]) -> NDArray[np.float64]: ...
 def group_by_tile(
     points: NDArray[np.float64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]: ...

@@ -18,6 +18,12 @@ type Layout = Literal["hwc", "chw"]
 type Method = Literal["nearest", "bilinear"]
 """How a value between pixel centres is made."""
 
+type PixelRule = Literal["floor", "nearest"]
+"""Which pixel owns a position: tiles floor, Zarr stores take the nearest centre."""
+
+type Algorithm = Literal["sha256", "md5"]
+"""A digest that the kernels can make."""
+
 
 class ProgressCallback(Protocol):
     """What is called while something long runs: done, total and a short status text."""

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from geotessera._native import Algorithm
-    from geotessera.types import ProgressCallback
+    from geotessera.types import Algorithm, ProgressCallback
 
 __all__ = ["FileRequest", "Transferred", "download_file_to_temp", "fetch_file", "local_path"]
 
