@@ -1,0 +1,140 @@
+"""The application: its commands, and one place where errors become a line and a code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from geotessera.cli import demo, download, info, sample, verify, version
+from geotessera.cli.errors import INTERRUPTED, USAGE, describe, exit_code, kind
+from geotessera.cli.output import StderrHandler, write_json, write_note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["app"]
+
+
+class _Group(TyperGroup):
+    """Runs a command; what it raises becomes one line, or one JSON document."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Parse, run and leave with the exit code."""
+        run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args)
+        if not standalone_mode:
+            return run(**extra)
+        words = list(sys.argv[1:] if args is None else args)
+        code: object
+        try:
+            with _messages():
+                code = run(**extra)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - the last stop of every error
+            code = _report(error, words)
+        if code == INTERRUPTED:
+            write_note("Interrupted; finished files are kept, and a rerun continues from them.")
+            if _asked("--json", "--json", words):
+                write_json({"error": {"type": "KeyboardInterrupt", "message": "interrupted"}})
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _asked(short: str, long: str, words: Sequence[str]) -> bool:
+    """Return whether an option is on the line; parsing may have failed, so look at the words."""
+    options = words[: words.index("--")] if "--" in words else words
+    return short in options or long in options
+
+
+def _report(error: Exception, words: Sequence[str]) -> int:
+    if _asked("-v", "--verbose", words):
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    if _asked("--json", "--json", words):
+        write_json({"error": {"type": kind(error), "message": describe(error)}})
+    else:
+        write_note(f"Error: {describe(error)}")
+    return exit_code(error)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Send the package's log records and Python's warnings to stderr as plain lines."""
+    logger = logging.getLogger("geotessera")
+    handler, level, propagate = StderrHandler(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        write_note(f"Warning: {message}")
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        sys.stdout.write(version.installed_version() + "\n")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Group,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="TESSERA satellite embeddings: find, download, verify, sample and export them.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    via_gateway: Annotated[
+        bool,
+        typer.Option("--via-gateway", help="Read Zarr stores through the public gateway."),
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    if via_gateway:
+        os.environ["GEOTESSERA_VIA_GATEWAY"] = "1"
+    if context.invoked_subcommand is None:
+        with redirect_stdout(sys.stderr):  # the help may print itself
+            sys.stdout.write(context.get_help() + "\n")
+        raise typer.Exit(USAGE)
+
+
+app.command()(info.info)
+app.command()(download.download)
+app.command()(sample.sample)
+app.command()(verify.verify)
+app.command()(demo.demo)
+app.command()(version.version)

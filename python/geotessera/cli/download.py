@@ -1,0 +1,342 @@
+"""`geotessera download`: tiles of a region as GeoTIFFs, or as the arrays they are published as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import PROBLEMS, UsageError
+from geotessera.cli.options import (
+    BBOX,
+    BandsText,
+    BaseUrl,
+    CacheDir,
+    Country,
+    DatasetOptions,
+    Json,
+    Offline,
+    RegionFile,
+    RegistryDir,
+    Tile,
+    Variant,
+    Verbose,
+    Version,
+    Year,
+    parse_bands,
+)
+from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.selectors import select_tiles
+from geotessera.datasets import DEFAULT_VERSION, default_variant, normalize_version
+from geotessera.errors import InputError
+from geotessera.grid import tile_to_grid_name
+
+if TYPE_CHECKING:
+    from geotessera.cli.fetching import Outcome
+    from geotessera.cli.selectors import Selection
+    from geotessera.registry import Registry
+
+__all__ = ["download"]
+
+SHOWN_FILES = 3
+"""Created files that are listed without ``--list-files``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What was asked for."""
+
+    directory: Path | None
+    fmt: str
+    year: int
+    bands: list[int] | None
+    compress: str
+    cog: bool
+    keep_npy: bool
+    list_files: bool
+
+
+def download(
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write to; needed unless --dry-run."),
+    ] = None,
+    bbox: BBOX = None,
+    tile: Tile = None,
+    region_file: RegionFile = None,
+    country: Country = None,
+    fmt: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="tiff|npy",
+            help="GeoTIFFs of float32 values, or the published arrays (int8, scales, landmask).",
+        ),
+    ] = "tiff",
+    year: Year = 2024,
+    bands: BandsText = None,
+    compress: Annotated[
+        str, typer.Option(help="GeoTIFF compression, by GDAL's name.", metavar="NAME")
+    ] = "lzw",
+    cog: Annotated[bool, typer.Option("--cog", help="Write cloud-optimised GeoTIFFs.")] = False,
+    keep_npy: Annotated[
+        bool,
+        typer.Option(
+            "--keep-npy/--no-keep-npy",
+            help="Keep the arrays beside the GeoTIFFs, or remove what this run fetched.",
+        ),
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how much it would be; write nothing.")
+    ] = False,
+    list_files: Annotated[
+        bool, typer.Option("--list-files", help="List all created files with their sizes.")
+    ] = False,
+    dataset_version: Version = DEFAULT_VERSION,
+    dataset_variant: Variant = None,
+    base_url: BaseUrl = None,
+    cache_dir: CacheDir = None,
+    registry_dir: RegistryDir = None,
+    offline: Offline = False,
+    source: Annotated[
+        str, typer.Option(metavar="auto|tiles", help="Where pixels come from: tiles.")
+    ] = "auto",
+    store_url: Annotated[str | None, typer.Option(hidden=True)] = None,
+    depth: Annotated[int | None, typer.Option(hidden=True)] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Download the tiles of a region.
+
+    Choose the region with exactly one of --bbox, --tile, --region-file and --country.
+    A rerun continues where the last one stopped: finished files are checked (size, bands,
+    compression, dataset) and kept. A tile that fails does not stop the others; what failed
+    is listed at the end, with exit code 1.
+
+    Files go to global_0.1_degree_representation/YEAR/grid_LON_LAT/ below the output
+    directory; `geotessera verify` re-checks them at any time.
+    """
+    output = Output(as_json=as_json, verbose=verbose)
+    _check_source(source, store_url, depth)
+    _check_format(fmt)
+    if output_dir is None and not dry_run:
+        raise InputError("--output is needed, or --dry-run to see how much it would be")
+    job = _Job(
+        output_dir, fmt, year, parse_bands(bands), compress, cog, keep_npy, list_files or verbose
+    )
+    _check_export(job)
+    dataset = DatasetOptions(
+        dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
+    )
+    with_one_selector = {
+        "bbox": bbox,
+        "tile": tile,
+        "region_file": region_file,
+        "country": country,
+    }
+    if output_dir is not None:
+        # Before a byte is fetched, and also if nothing would be: another dataset's
+        # directory is never touched.
+        _check_directory(output_dir, dataset)
+    selection = select_tiles(dataset, year, embeddings_dir=output_dir, **with_one_selector)
+    if not selection.tiles:
+        _nothing(output, selection, job)
+    elif dry_run:
+        _dry_run(output, selection, job)
+    else:
+        _run(output, selection, job)
+
+
+def _check_source(source: str, store_url: str | None, depth: int | None) -> None:
+    if source not in ("auto", "tiles", "zarr"):
+        raise UsageError(f"--source {source!r}: expected auto or tiles")
+    if source == "zarr" or store_url is not None or depth is not None:
+        asked = "--source zarr" if source == "zarr" else "--store-url" if store_url else "--depth"
+        raise UsageError(
+            f"{asked}: Zarr stores are not supported by this version; "
+            "leave it out to download tiles"
+        )
+
+
+def _check_format(fmt: str) -> None:
+    if fmt == "zarr":
+        raise InputError(
+            "--format zarr was removed: stores are built by the maintainers' commands "
+            "`geotessera-registry zarr-init` and `zarr-fill`; use tiff or npy"
+        )
+    if fmt not in ("tiff", "npy"):
+        raise InputError(f"--format {fmt!r}: expected tiff or npy")
+
+
+def _check_export(job: _Job) -> None:
+    """Refuse options that could only fail after the download."""
+    if job.fmt != "tiff":
+        return
+    from geotessera.export import check_export_options
+
+    check_export_options(bands=job.bands, compress=job.compress, cog=job.cog)
+
+
+def _check_directory(directory: Path, dataset: DatasetOptions) -> None:
+    from geotessera.sidecar import check_dataset_dir
+
+    version = normalize_version(dataset.version)
+    variant = dataset.variant or default_variant(version, "npy")
+    check_dataset_dir(directory, version, variant)
+
+
+def _nothing(output: Output, selection: Selection, job: _Job) -> None:
+    years = selection.registry.get_available_years()
+    hint = (
+        f"the dataset has {', '.join(map(str, years))}"
+        if job.year not in years
+        else "is the region on land, and in the order longitude, latitude?"
+    )
+    output.say(f"No tiles of {job.year} in {selection.name}: {hint}")
+    output.emit({"tiles": 0, "year": job.year, "format": job.fmt, "region": selection.name})
+
+
+def _dry_run(output: Output, selection: Selection, job: _Job) -> None:
+    directory = job.directory if job.directory is not None else Path()
+    exists = job.directory is not None
+    size, files, _ = selection.registry.calculate_download_requirements(
+        selection.tiles, directory, job.fmt, check_existing=exists
+    )
+    output.pairs(
+        {
+            "Files to download": f"{files:,}",
+            "Total download size": format_bytes(size),
+            "Tiles in region": f"{len(selection.tiles):,}",
+            "Year": job.year,
+            "Format": job.fmt,
+        },
+        title="Dry run: nothing is written",
+    )
+    if job.fmt == "tiff":
+        output.say("The size is an estimate: four times the arrays, before compression")
+    output.emit(
+        {
+            "dry_run": True,
+            "files": files,
+            "bytes": size,
+            "tiles": len(selection.tiles),
+            "year": job.year,
+            "format": job.fmt,
+            "estimate": job.fmt == "tiff",
+        }
+    )
+
+
+def _run(output: Output, selection: Selection, job: _Job) -> None:
+    from geotessera.cli.fetching import Fetching
+
+    assert job.directory is not None  # checked with the options
+    _introduce(output, selection, job)
+    fetching = Fetching(
+        selection.client,
+        selection.tiles,
+        job.directory,
+        output,
+        bands=job.bands,
+        compress=job.compress,
+        cog=job.cog,
+        keep_npy=job.keep_npy,
+    )
+    outcome = fetching.npy() if job.fmt == "npy" else fetching.tiff()
+    document = _document(outcome, selection, job)
+    if outcome.failed:
+        count, whole = len(outcome.failed), len(selection.tiles)
+        message = f"{count} of {whole} tiles are incomplete: run the same command again"
+        for one, error in sorted(outcome.failed.items()):
+            name = tile_to_grid_name(one.lon, one.lat)
+            output.note(f"FAILED: {name}: {' '.join(str(error).split())}")
+        if not output.as_json:
+            output.note(f"Error: {message}")
+        output.emit(document | {"error": {"type": "IncompleteDownload", "message": message}})
+        raise typer.Exit(PROBLEMS)
+    document["metadata"] = _write_sidecar(selection.registry, job, len(selection.tiles))
+    _conclude(output, outcome, selection, job)
+    output.emit(document)
+
+
+def _introduce(output: Output, selection: Selection, job: _Job) -> None:
+    registry = selection.registry
+    if selection.is_point:
+        only = selection.tiles[0]
+        output.say(f"Tile {tile_to_grid_name(only.lon, only.lat)}")
+    if job.fmt == "npy" and job.bands is not None:
+        output.note("Warning: --bands does not apply to --format npy: all bands are downloaded")
+    chosen = "all" if job.bands is None else f"{len(job.bands)}: {', '.join(map(str, job.bands))}"
+    rows: dict[str, object] = {
+        "Format": job.fmt,
+        "Year": job.year,
+        "Tiles": len(selection.tiles),
+        "Output directory": job.directory,
+        "Dataset version": f"{registry.version} ({registry.variant})",
+    }
+    if job.fmt == "tiff":
+        rows["Bands"] = chosen
+        rows["Compression"] = job.compress + (" (cloud-optimised)" if job.cog else "")
+    output.pairs(rows)
+
+
+def _document(outcome: Outcome, selection: Selection, job: _Job) -> dict[str, Any]:
+    return {
+        "directory": job.directory.absolute() if job.directory else None,
+        "region": selection.name,
+        "format": job.fmt,
+        "year": job.year,
+        "dataset": {
+            "version": selection.registry.version,
+            "variant": selection.registry.variant,
+        },
+        "tiles": len(selection.tiles),
+        "downloaded": {"files": len(outcome.downloaded), "bytes": outcome.downloaded_bytes},
+        "exported": len(outcome.exported),
+        "skipped": outcome.skipped,
+        "redone": outcome.redone,
+        "files": outcome.created,
+        "failed": [
+            {"tile": tile_to_grid_name(one.lon, one.lat), "year": one.year, "message": str(error)}
+            for one, error in sorted(outcome.failed.items())
+        ],
+    }
+
+
+def _write_sidecar(registry: Registry, job: _Job, tile_count: int) -> Path:
+    from geotessera.sidecar import write_tessera_metadata
+
+    assert job.directory is not None
+    extra = {"format": job.fmt, "year": job.year, "tile_count": tile_count}
+    return write_tessera_metadata(job.directory, registry.version, registry.variant, extra)
+
+
+def _conclude(output: Output, outcome: Outcome, selection: Selection, job: _Job) -> None:
+    assert job.directory is not None
+    total = len(selection.tiles)
+    if job.fmt == "npy":
+        output.say(
+            f"SUCCESS: {total} tiles, {len(outcome.downloaded)} new files, "
+            f"{format_bytes(outcome.downloaded_bytes)}; {outcome.skipped} files were there"
+        )
+    elif outcome.exported:
+        output.say(f"SUCCESS: {len(outcome.exported)} GeoTIFFs exported, {outcome.skipped} skipped")
+    else:
+        output.say(f"SUCCESS: all {total} GeoTIFFs exist already, as they were asked for")
+    for reason in outcome.redone:
+        output.detail(f"redone: {reason}")
+    created = outcome.created
+    shown = created if job.list_files else created[:SHOWN_FILES]
+    if shown:
+        rows = [
+            (str(path.relative_to(job.directory)), format_bytes(path.stat().st_size))
+            for path in shown
+            if path.exists()
+        ]
+        title = "Created files" if len(shown) == len(created) else "Some of the created files"
+        output.table(["File", "Size"], rows, title=title)
+    output.say(f"Directory: {job.directory.absolute()}")
+    output.say(f"Check it at any time: geotessera verify {job.directory}")

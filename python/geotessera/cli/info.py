@@ -1,0 +1,215 @@
+"""`geotessera info`: what is published, or what is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import PROBLEMS, describe, kind
+from geotessera.cli.options import (
+    BaseUrl,
+    CacheDir,
+    DatasetOptions,
+    Json,
+    Offline,
+    RegistryDir,
+    Variant,
+    Verbose,
+    Version,
+)
+from geotessera.cli.output import Output, to_json
+from geotessera.cli.version import installed_version
+from geotessera.datasets import (
+    DATASETS,
+    DEFAULT_VERSION,
+    FORMATS,
+    default_variant,
+    normalize_version,
+)
+from geotessera.errors import GeoTesseraError, InputError
+
+if TYPE_CHECKING:
+    from geotessera.cli.inspect import LocalRaster
+
+__all__ = ["info"]
+
+SHOWN_TILES = 10
+"""Tiles that ``--tiles -v`` lists."""
+
+
+def info(
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--tiles", help="Describe a local file or directory instead of the published data."
+        ),
+    ] = None,
+    geotiffs: Annotated[
+        Path | None, typer.Option("--geotiffs", hidden=True, help="Retired name of --tiles.")
+    ] = None,
+    dataset_version: Version = DEFAULT_VERSION,
+    dataset_variant: Variant = None,
+    base_url: BaseUrl = None,
+    cache_dir: CacheDir = None,
+    registry_dir: RegistryDir = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the datasets, or what local tiles hold.
+
+    With --tiles every raster's own header is read: bands, CRS and bounds are the file's.
+    """
+    output = Output(as_json=as_json, verbose=verbose)
+    if geotiffs is not None:
+        output.note("Warning: --geotiffs is retired: use --tiles")
+        tiles = tiles or geotiffs
+    if tiles is not None:
+        _local(output, tiles)
+        return
+    _published(
+        output,
+        DatasetOptions(
+            dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
+        ),
+    )
+
+
+# --- Published ---------------------------------------------------------------------------
+
+
+def _published(output: Output, dataset: DatasetOptions) -> None:
+    document: dict[str, Any] = {"version": installed_version(), "datasets": _catalogue()}
+    output.say(f"geotessera {installed_version()}")
+    rows = [
+        (
+            row["version"],
+            row["variant"] + (" *" if row["default"] else ""),
+            *(row[fmt] or "-" for fmt in FORMATS),
+            row["description"],
+        )
+        for row in document["datasets"]
+    ]
+    columns = ("Version", "Variant", "NPY", "Zarr", "Icechunk", "Description")
+    output.table(columns, rows, title="Datasets (* = default of its version)")
+    version = normalize_version(dataset.version)
+    variant = dataset.variant or default_variant(version, "npy")
+    try:
+        summary = _summary(dataset, version, variant)
+    except (GeoTesseraError, OSError) as error:
+        # The catalogue is still worth having: one line more says what is missing.
+        message = f"the registry of {version}-{variant} could not be read: {describe(error)}"
+        if not output.as_json:
+            output.note(f"Error: {message}")
+        output.emit(document | {"error": {"type": kind(error), "message": message}})
+        raise typer.Exit(PROBLEMS) from None
+    output.pairs(
+        {
+            "Dataset": f"{version}-{variant}",
+            "Years": ", ".join(map(str, summary["years"])),
+            "Tiles": f"{summary['tile_count']:,}",
+            "Landmasks": f"{summary['landmasks']:,}",
+            "Registry": summary["registry"],
+        },
+        title="Summary",
+    )
+    if output.verbose:
+        per_year = [(year, f"{count:,}") for year, count in summary["tiles_by_year"].items()]
+        output.table(("Year", "Tiles"), per_year)
+    output.emit(document | {"summary": summary})
+
+
+def _catalogue() -> list[dict[str, Any]]:
+    return [
+        {
+            "version": dataset.version,
+            "variant": dataset.variant,
+            "default": dataset.variant == default_variant(dataset.version),
+            "description": dataset.description,
+            **{fmt: dataset.location(fmt) for fmt in FORMATS},
+        }
+        for dataset in DATASETS
+    ]
+
+
+def _summary(dataset: DatasetOptions, version: str, variant: str) -> dict[str, Any]:
+    registry = dataset.client().registry
+    counts = registry.get_tile_counts_by_year()
+    return {
+        "dataset": {"version": version, "variant": variant},
+        "years": registry.get_available_years(),
+        "tile_count": sum(counts.values()),
+        "tiles_by_year": counts,
+        "landmasks": registry.get_landmask_count(),
+        "registry": registry.manifest_path,
+    }
+
+
+# --- On disk -----------------------------------------------------------------------------
+
+
+def _local(output: Output, path: Path) -> None:
+    from geotessera.cli.inspect import inspect_path
+
+    if not path.exists():
+        raise InputError(f"--tiles: there is no file or directory {path}")
+    found, problems = inspect_path(path)
+    for problem in problems:
+        output.note(f"Warning: {problem}")
+    if not found:
+        raise InputError(
+            f"No tiles found in {path}: expected GeoTIFFs (*.tif, *.tiff) or NPY tiles "
+            "(global_0.1_degree_representation/YEAR/grid_LON_LAT/grid_LON_LAT.npy)"
+        )
+    summary = _local_summary(found)
+    output.pairs(
+        {
+            "Total tiles": summary["tile_count"],
+            "Format": " and ".join(fmt.upper() for fmt in summary["formats"]),
+            "Years": ", ".join(map(str, summary["years"])) or "unknown",
+            "Datasets": ", ".join(summary["datasets"]) or "unknown",
+            "CRS": ", ".join(summary["crs"]),
+            "Bands": ", ".join(f"{bands} ({n})" for bands, n in summary["band_counts"].items()),
+            "Longitude": "{0:.6f} to {2:.6f}".format(*summary["bounds"]),
+            "Latitude": "{1:.6f} to {3:.6f}".format(*summary["bounds"]),
+        },
+        title=f"Tiles in {path}",
+    )
+    if output.verbose:
+        rows = [
+            (
+                one.path.name,
+                "-" if one.lon is None else f"{one.lon:.2f}, {one.lat:.2f}",
+                one.year or "-",
+                one.bands,
+                f"{one.height} × {one.width}",
+                one.crs,
+            )
+            for one in found[:SHOWN_TILES]
+        ]
+        output.table(("File", "Centre", "Year", "Bands", "Pixels", "CRS"), rows)
+        if len(found) > SHOWN_TILES:
+            output.say(f"… and {len(found) - SHOWN_TILES} more")
+    output.emit({"path": path, **summary, "tiles": to_json(found), "unreadable": problems})
+
+
+def _local_summary(found: list[LocalRaster]) -> dict[str, Any]:
+    from collections import Counter
+
+    boxes = [one.bounds for one in found]
+    return {
+        "tile_count": len(found),
+        "formats": sorted({one.format for one in found}, reverse=True),
+        "years": sorted({one.year for one in found if one.year is not None}),
+        "datasets": sorted({one.dataset for one in found if one.dataset}),
+        "crs": sorted({one.crs for one in found}),
+        "band_counts": dict(sorted(Counter(one.bands for one in found).items())),
+        "bounds": [
+            min(box[0] for box in boxes),
+            min(box[1] for box in boxes),
+            max(box[2] for box in boxes),
+            max(box[3] for box in boxes),
+        ],
+    }

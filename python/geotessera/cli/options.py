@@ -1,0 +1,186 @@
+"""Options that several commands share, and what they select."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.datasets import DEFAULT_VERSION
+from geotessera.errors import InputError
+
+if TYPE_CHECKING:
+    from geotessera.core import GeoTessera
+
+__all__ = [
+    "BBOX",
+    "BandsText",
+    "BaseUrl",
+    "CacheDir",
+    "Country",
+    "DatasetOptions",
+    "Json",
+    "Offline",
+    "RegionFile",
+    "RegistryDir",
+    "Tile",
+    "Variant",
+    "Verbose",
+    "Version",
+    "Year",
+    "parse_bands",
+]
+
+_DATASET = "Dataset"
+_REGION = "Region (exactly one)"
+
+BBOX = Annotated[
+    str | None,
+    typer.Option(
+        "--bbox",
+        metavar="W,S,E,N",
+        help="Box in WGS84 degrees as west,south,east,north (west > east crosses the "
+        "antimeridian), or one tile as lon,lat.",
+        rich_help_panel=_REGION,
+    ),
+]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="LON,LAT",
+        help="The 0.1° tile that holds a point.",
+        rich_help_panel=_REGION,
+    ),
+]
+RegionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--region-file",
+        metavar="PATH",
+        help="Shapes of a vector file or URL with a CRS; tiles are chosen by geometry.",
+        rich_help_panel=_REGION,
+    ),
+]
+Country = Annotated[
+    str | None,
+    typer.Option(
+        "--country",
+        metavar="NAME",
+        help="A country's name or ISO code; tiles are chosen by its outline.",
+        rich_help_panel=_REGION,
+    ),
+]
+Year = Annotated[int, typer.Option("--year", help="Year of the embeddings.")]
+BandsText = Annotated[
+    str | None,
+    typer.Option(
+        "--bands", metavar="I,J,…", help="Zero-based bands in this order; all by default."
+    ),
+]
+Version = Annotated[
+    str,
+    typer.Option("--dataset-version", help="Version of the dataset.", rich_help_panel=_DATASET),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset-variant",
+        help="Variant of the dataset; by default the one with NPY tiles.",
+        rich_help_panel=_DATASET,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="Mirror to read from: http(s)://, file:// or a path "
+        "[GEOTESSERA_BASE_URL, else the public server].",
+        rich_help_panel=_DATASET,
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", help="Where registries are cached.", rich_help_panel=_DATASET),
+]
+RegistryDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry-dir",
+        help="Directory with a local manifest.parquet or registry.parquet, and landmasks.parquet.",
+        rich_help_panel=_DATASET,
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Use cached registries and local tiles only.", rich_help_panel=_DATASET
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks of errors.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOptions:
+    """Which dataset, from where: the options every reading command has."""
+
+    version: str = DEFAULT_VERSION
+    variant: str | None = None
+    base_url: str | None = None
+    cache_dir: Path | None = None
+    registry_dir: Path | None = None
+    offline: bool = False
+
+    def client(self, embeddings_dir: Path | None = None, **more: Any) -> GeoTessera:
+        """Open the dataset.
+
+        Parameters
+        ----------
+        embeddings_dir : Path, optional
+            Where tiles are or go.
+        **more
+            Further keywords of `geotessera.GeoTessera`.
+        """
+        from geotessera import cli
+
+        if self.registry_dir is not None and not self.registry_dir.is_dir():
+            raise InputError(f"--registry-dir: there is no directory {self.registry_dir}")
+        # Through the package's name, where tests and scripts replace it.
+        client: GeoTessera = cli.GeoTessera(
+            dataset_version=self.version,
+            dataset_variant=self.variant,
+            cache_dir=self.cache_dir,
+            embeddings_dir=embeddings_dir,
+            registry_dir=self.registry_dir,
+            base_url=self.base_url,
+            offline=self.offline,
+            **more,
+        )
+        return client
+
+
+def parse_bands(text: str | None) -> list[int] | None:
+    """Return the bands of a comma-separated text, or None for all.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if the text is not a list of whole numbers from 0 up.
+    """
+    if text is None:
+        return None
+    try:
+        bands = [int(part) for part in text.split(",")]
+    except ValueError:
+        bands = []
+    if not bands or min(bands) < 0:
+        raise InputError(
+            f"--bands {text!r} is not a list of zero-based bands; an example: --bands 0,1,2"
+        )
+    return bands

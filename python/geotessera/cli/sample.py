@@ -1,0 +1,196 @@
+"""`geotessera sample`: the embedding at every point of a file."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import UsageError
+from geotessera.cli.options import (
+    BandsText,
+    BaseUrl,
+    CacheDir,
+    DatasetOptions,
+    Json,
+    Offline,
+    RegistryDir,
+    Variant,
+    Verbose,
+    Version,
+    parse_bands,
+)
+from geotessera.cli.output import Output, format_bytes
+from geotessera.datasets import DEFAULT_VERSION
+from geotessera.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geotessera.cli.rows import Rows
+
+__all__ = ["sample"]
+
+SUFFIXES = (".parquet", ".csv", ".npz")
+
+
+class _Method(StrEnum):
+    nearest = "nearest"
+    bilinear = "bilinear"
+
+
+class _Errors(StrEnum):
+    raise_ = "raise"
+    coerce = "coerce"
+
+
+def sample(
+    points: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS",
+            help="GeoJSON, GeoPackage, Shapefile or GeoParquet with points in any CRS, or CSV "
+            "or Parquet with lon and lat columns.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Result: .parquet (GeoParquet), .csv or .npz; replaced if it exists.",
+        ),
+    ],
+    year: Annotated[
+        list[int] | None,
+        typer.Option("--year", help="Year; may be repeated: a row per point and year. [2024]"),
+    ] = None,
+    method: Annotated[
+        _Method, typer.Option(help="The pixel under the point, or a weighted mean of four.")
+    ] = _Method.nearest,
+    bands: BandsText = None,
+    mask_water: Annotated[
+        bool, typer.Option("--mask-water", help="No values on water, by the landmask.")
+    ] = False,
+    errors: Annotated[
+        _Errors,
+        typer.Option(help="What a tile that cannot be had does: stop, or leave empty rows."),
+    ] = _Errors.raise_,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of tiles to read, and to keep what is fetched; without it what "
+            "is fetched is removed at the end."
+        ),
+    ] = None,
+    dataset_version: Version = DEFAULT_VERSION,
+    dataset_variant: Variant = None,
+    base_url: BaseUrl = None,
+    cache_dir: CacheDir = None,
+    registry_dir: RegistryDir = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Sample embeddings at points.
+
+    The result keeps the attributes of the points and adds the columns tessera_0,
+    tessera_1, …, status (valid, water, nodata, outside, no_tile or failed), tile and,
+    with several years, year. Values are empty where the status is not valid.
+    """
+    output = Output(as_json=as_json, verbose=verbose)
+    years = list(dict.fromkeys(year or [2024]))
+    chosen = parse_bands(bands)
+    _check(out, chosen)
+    dataset = DatasetOptions(
+        dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
+    )
+    began = time.perf_counter()
+    from geotessera.cli.rows import write_rows
+    from geotessera.points import read_points_file
+
+    array, frame = read_points_file(points)
+    output.detail(f"{len(array):,} points in {points}")
+    rows = _sample(
+        output,
+        dataset,
+        frame,
+        array,
+        years,
+        tiles,
+        bands=chosen,
+        method=method.value,
+        mask_water=mask_water,
+        errors=errors.value,
+    )
+    renamed = write_rows(rows, out)
+    for old, new in renamed.items():
+        output.note(f"Warning: the points' column {old!r} is kept as {new!r}")
+    _conclude(output, rows, out, time.perf_counter() - began)
+
+
+def _check(out: Path, bands: Sequence[int] | None) -> None:
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--output {out}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if bands is not None and len(set(bands)) != len(bands):
+        raise InputError(f"--bands {bands} names a band twice: a table's columns differ")
+    from geotessera.remote.partfile import check_writable
+
+    check_writable(out.parent)
+
+
+def _sample(
+    output: Output,
+    dataset: DatasetOptions,
+    frame: Any,
+    array: Any,
+    years: Sequence[int],
+    tiles: Path | None,
+    **how: Any,
+) -> Rows:
+    from geotessera.cli.rows import Rows
+
+    if tiles is not None and dataset.offline and not tiles.is_dir():
+        raise InputError(f"--tiles: there is no directory {tiles}")
+    client = dataset.client(tiles)
+    values, status = [], []
+    for year in years:
+        with output.progress(f"Sampling {year}") as progress:
+            found, why = client.sample_embeddings_at_points(
+                array,
+                year,
+                auto_download=not dataset.offline,
+                progress_callback=progress,
+                return_status=True,
+                **how,
+            )
+        values.append(found)
+        status.append(why)
+    return Rows(frame, array, years, values, status, how["bands"])
+
+
+def _conclude(output: Output, rows: Rows, out: Path, seconds: float) -> None:
+    counts = rows.status_counts()
+    total = sum(counts.values())
+    for name, count in counts.items():
+        output.say(f"{name:>8}: {count:,} ({100 * count / total:.1f} %)")
+    output.say(
+        f"SUCCESS: {total:,} rows × {rows.band_count} bands in {seconds:.1f} s: {out} "
+        f"({format_bytes(out.stat().st_size)})"
+    )
+    output.emit(
+        {
+            "output": out.absolute(),
+            "points": len(rows.points),
+            "years": rows.years,
+            "rows": total,
+            "bands": rows.band_count,
+            "status": counts,
+            "bytes": out.stat().st_size,
+            "seconds": round(seconds, 3),
+        }
+    )

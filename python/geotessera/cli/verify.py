@@ -1,0 +1,162 @@
+"""`geotessera verify`: re-check files on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import PROBLEMS
+from geotessera.cli.options import (
+    BaseUrl,
+    CacheDir,
+    DatasetOptions,
+    Json,
+    Offline,
+    RegistryDir,
+    Variant,
+    Verbose,
+)
+from geotessera.cli.output import Output, format_bytes
+from geotessera.datasets import DEFAULT_VERSION, version_path
+from geotessera.errors import DatasetMismatchError, GeoTesseraError, InputError
+
+if TYPE_CHECKING:
+    from geotessera.registry import Registry
+    from geotessera.verify import VerifyReport
+
+__all__ = ["report_document", "show_report", "verify"]
+
+
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of tiles.")],
+    use_registry: Annotated[
+        bool,
+        typer.Option(
+            "--registry/--no-registry",
+            help="Compare with the dataset's published registry, or only with what was "
+            "recorded when the files were made.",
+        ),
+    ] = True,
+    dataset_version: Annotated[
+        str | None,
+        typer.Option(help="Version of the dataset; by default what the directory records."),
+    ] = None,
+    dataset_variant: Variant = None,
+    base_url: BaseUrl = None,
+    cache_dir: CacheDir = None,
+    registry_dir: RegistryDir = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Re-check tiles, landmasks and exported GeoTIFFs, on all cores.
+
+    Every file is hashed and compared with the published SHA-256, else with the one that
+    was recorded when the file was made, else with the published size. Incomplete tiles,
+    damaged or truncated files, shapes that do not fit and implausible scales are found
+    too. Exit code 1 if anything is wrong; each bad file is named.
+    """
+    from geotessera.verify import verify_directory
+
+    output = Output(as_json=as_json, verbose=verbose)
+    if not directory.is_dir():
+        raise InputError(f"there is no directory {directory} to verify")
+    dataset = DatasetOptions(
+        dataset_version or DEFAULT_VERSION,
+        dataset_variant,
+        base_url,
+        cache_dir,
+        registry_dir,
+        offline,
+    )
+    explicit = dataset_version is not None or dataset_variant is not None
+    registry = _registry_for(directory, dataset, explicit, output) if use_registry else None
+    with output.progress("Verifying", unit="bytes") as progress:
+        report = verify_directory(directory, registry=registry, progress=progress)
+    show_report(output, report)
+    output.emit(report_document(report))
+    if not report.ok:
+        raise typer.Exit(PROBLEMS)
+
+
+def _registry_for(
+    directory: Path, dataset: DatasetOptions, explicit: bool, output: Output
+) -> Registry | None:
+    """Open the registry of the dataset that a directory records; None where it cannot be had."""
+    from geotessera.sidecar import recorded_dataset
+
+    recorded = recorded_dataset(directory)
+    if recorded is not None and not explicit:
+        dataset = DatasetOptions(
+            version_path(recorded[0]),
+            recorded[1],
+            dataset.base_url,
+            dataset.cache_dir,
+            dataset.registry_dir,
+            dataset.offline,
+        )
+    elif recorded is None and not explicit:
+        output.note(f"{directory} does not say which dataset it holds: assuming {dataset.version}")
+    try:
+        return dataset.client(directory).registry
+    except DatasetMismatchError:
+        raise
+    except (GeoTesseraError, OSError) as error:
+        if explicit or dataset.registry_dir is not None:
+            raise
+        # Without a network the records are still worth checking.
+        reason = " ".join(str(error).split())
+        output.note(f"Warning: no registry ({reason}); checking against recorded hashes only")
+        return None
+
+
+def report_document(report: VerifyReport) -> dict[str, Any]:
+    """Return a report as a JSON document."""
+    return {
+        "directory": report.directory.absolute(),
+        "ok": report.ok,
+        "tiles": report.tiles,
+        "files": report.files,
+        "bytes": report.bytes,
+        "checked_by": {
+            "registry_hash": report.by_registry,
+            "recorded_hash": report.by_record,
+            "registry_size": report.by_size,
+            "nothing": len(report.unchecked),
+        },
+        "problems": report.problems,
+        "unchecked": report.unchecked,
+        "leftovers": report.leftovers,
+        "unfinished": report.unfinished,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def show_report(output: Output, report: VerifyReport) -> None:
+    """Print a report for people."""
+    for finding in report.problems:
+        output.say(f"{finding.problem.upper()}: {finding.path}: {finding.detail}")
+    output.say(
+        f"{report.files} files of {report.tiles} complete tiles, {format_bytes(report.bytes)}, "
+        f"in {report.seconds:.1f} s: {report.by_registry} equal the published SHA-256, "
+        f"{report.by_record} the recorded one, {report.by_size} have the published size"
+    )
+    _list(output, report.unchecked, "could be checked against nothing but their own structure")
+    _list(output, report.leftovers, "are left over from interrupted runs and can be deleted")
+    _list(output, report.unfinished, "are landmasks of tiles that were never finished")
+    if report.ok:
+        output.say("SUCCESS: nothing is wrong")
+    else:
+        bad = len({finding.path for finding in report.problems})
+        output.say(f"{len(report.problems)} problems in {bad} of {report.files} files")
+
+
+def _list(output: Output, paths: list[str], what: str) -> None:
+    if not paths:
+        return
+    output.say(f"Note: {len(paths)} files {what}" + (":" if output.verbose else ""))
+    if output.verbose:
+        for path in paths:
+            output.say(f"  {path}")

@@ -1,0 +1,225 @@
+"""What all commands have in common: exit codes, one clear line, one JSON document, a fast start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from geotessera import cli
+from geotessera.cli.output import format_bytes, to_json
+from geotessera.testing.server import Fault, LoopbackServer
+
+if TYPE_CHECKING:
+    from geotessera.testing import SampleWorld
+
+SCRIPT = Path(sys.executable).with_name("geotessera")
+COMMANDS = ["info", "download", "sample", "verify", "demo", "version"]
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed script, as a user does."""
+    return subprocess.run(
+        [SCRIPT, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TERM": "dumb", **environment},
+        check=False,
+    )
+
+
+def test_version_is_the_bare_string() -> None:
+    from importlib.metadata import version
+
+    for words in (["version"], ["--version"], ["--via-gateway", "version"]):
+        done = run(*words)
+        assert (done.returncode, done.stdout.strip()) == (0, version("geotessera"))
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["version"], ["--help"], ["download", "--help"]])
+def test_a_quick_answer_loads_no_heavy_library(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['geotessera', *{words!r}]\n"
+        "from geotessera.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'rasterio', 'pyarrow', 'pyproj', 'requests', 'shapely'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "--json" in result.output
+
+
+def test_without_a_command_the_help_goes_to_stderr_and_the_code_is_2() -> None:
+    result = CliRunner().invoke(cli.app, [])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "download" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verson"],
+        ["version", "--nonsense"],
+        ["version", "--via-gateway"],
+        ["download", "--year", "soon"],
+        ["sample"],
+        ["sample", "points.csv"],
+        ["sample", "points.csv", "-o", "out.xlsx"],
+        ["sample", "points.csv", "-o", "out.csv", "--method", "cubic"],
+        ["sample", "points.csv", "-o", "out.csv", "--errors", "ignore"],
+        ["verify"],
+        ["download", "--source", "ftp"],
+        ["download", "--source", "zarr"],
+        ["download", "--store-url", "https://example.org/store"],
+        ["download", "--depth", "16"],
+    ],
+)
+def test_wrong_usage_is_code_2_in_one_line(words: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    as_json = CliRunner().invoke(cli.app, [*words, "--json"])
+    assert as_json.exit_code == 2
+    error = json.loads(as_json.stdout)["error"]
+    assert error["type"] == "UsageError"
+    assert error["message"] in result.stderr
+
+
+def test_zarr_options_say_what_this_version_does_not_do() -> None:
+    for words in (["--source", "zarr"], ["--store-url", "x"], ["--depth", "16"]):
+        result = CliRunner().invoke(cli.app, ["download", "--bbox", "0,0,1,1", *words])
+        assert "Zarr stores are not supported by this version" in result.stderr
+        assert words[0] in result.stderr
+
+
+def test_via_gateway_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GEOTESSERA_VIA_GATEWAY", raising=False)
+    monkeypatch.setenv("GEOTESSERA_VIA_GATEWAY", "0")
+    assert CliRunner().invoke(cli.app, ["--via-gateway", "version"]).exit_code == 0
+    assert os.environ["GEOTESSERA_VIA_GATEWAY"] == "1"
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_with_verbose(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(cli, "GeoTessera", broken, raising=False)
+    words = ["download", "-o", str(tmp_path), "--tile", "0,0"]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: RuntimeError: first line second line")
+    assert "Traceback" not in result.output
+    verbose = CliRunner().invoke(cli.app, [*words, "--verbose"])
+    assert verbose.exit_code == 1
+    assert "Traceback" in verbose.stderr
+    as_json = CliRunner().invoke(cli.app, [*words, "--json"])
+    assert json.loads(as_json.stdout)["error"]["type"] == "RuntimeError"
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=30), option=st.sampled_from(["--bbox", "--tile", "--bands"]))
+def test_hostile_selectors_end_in_one_line(text: str, option: str) -> None:
+    # No registry is at this place, so that even a good selector ends there.
+    words = ["download", "--dry-run", f"{option}={text}", "--base-url", "/nonexistent"]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_json_has_no_nan_and_no_foreign_types() -> None:
+    import numpy as np
+
+    document = to_json(
+        {
+            "path": Path("a/b"),
+            "nan": float("nan"),
+            "inf": np.float32(np.inf),
+            "array": np.arange(3),
+            2024: (np.int64(7), True, None, {"x"}),
+        }
+    )
+    assert document == {
+        "path": "a/b",
+        "nan": None,
+        "inf": None,
+        "array": [0, 1, 2],
+        "2024": [7, True, None, ["x"]],
+    }
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0.0 B"),
+        (1023, "1023.0 B"),
+        (1536, "1.5 KB"),
+        (3 << 30, "3.0 GB"),
+        (5 << 50, "5120.0 TB"),
+    ],
+)
+def test_sizes_are_binary_with_one_decimal(count: int, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+def test_interrupt_is_a_short_notice_and_code_130(tiny_world: SampleWorld, tmp_path: Path) -> None:
+    slow = Fault("stall", path="*.npy", seconds=60)
+    with LoopbackServer(tiny_world.root(), faults=[slow]) as server:
+        process = subprocess.Popen(
+            [
+                SCRIPT,
+                *("download", "--format", "npy", "--bbox", "23,83,25,84"),
+                *("-o", tmp_path / "out", "--cache-dir", tmp_path / "cache"),
+                *("--base-url", server.url),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while not server.count("*.npy") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    # Nothing unfinished is left, under any name.
+    assert list((tmp_path / "out").rglob("*.npy*")) == []
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    process = subprocess.Popen(
+        [SCRIPT, "info", "--offline"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=30)
+    assert b"Traceback" not in errors
