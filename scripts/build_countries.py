@@ -146,7 +146,7 @@ def main(atlas: Path, iso: Path) -> None:
         known["polygons"] += polygons
     for feature in features.values():
         # Rounding the vertices can make a ring touch itself; this rounds and mends.
-        outline = shapely.set_precision(shapely.MultiPolygon(feature.pop("polygons")), 1e-4)
+        outline = shapely.set_precision(shapely.union_all(feature.pop("polygons")), 1e-4)
         feature["bbox"] = [round(degrees, 4) for degrees in outline.bounds]
         coordinates = [
             [
