@@ -6,6 +6,7 @@ import array
 import errno
 import hashlib
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -149,3 +150,22 @@ def test_wrong_batches() -> None:
         hash_files(["x"], threads=0)
     with pytest.raises(TypeError):
         hash_files([5])  # type: ignore[list-item]
+
+
+def test_a_signal_ends_the_batch(tmp_path: Path) -> None:
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Stop):
+            hash_files([path] * 50)
+    finally:
+        signal.signal(signal.SIGALRM, before)
