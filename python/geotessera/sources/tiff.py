@@ -147,7 +147,7 @@ def _read_plain(path: Path) -> TiffHeader:
             samples = int(tags.get(_SAMPLES, (1,))[0])
             epsg = _epsg(tags[_GEO_KEYS])
             transform = _transform(tags)
-        except (struct.error, KeyError, IndexError, OverflowError, MemoryError):
+        except (struct.error, ArithmeticError, LookupError, ValueError, OSError):
             raise _NotPlain from None
     if min(width, height, samples) < 1:
         raise _NotPlain
