@@ -1,0 +1,722 @@
+"""`GeoTessera`: the client for tiles of one dataset, on a server, a mirror or a disk."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotessera.datasets import (
+    DEFAULT_VERSION,
+    base_url_from,
+    default_variant,
+    normalize_version,
+    variant_note,
+)
+from geotessera.dequantize import dequantize_embedding
+from geotessera.errors import (
+    GeoTesseraError,
+    InputError,
+    TileError,
+    UnwritableDestination,
+)
+from geotessera.grid import tile_from_world, tile_to_grid_name
+from geotessera.registry import Registry
+from geotessera.types import TileId
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from affine import Affine
+    from numpy.typing import NDArray
+    from rasterio.crs import CRS
+
+    from geotessera.sampling import PointGroups
+    from geotessera.tiles import Tile
+    from geotessera.types import Method, ProgressCallback
+
+    type StrPath = str | os.PathLike[str]
+    type Coord = tuple[float, float]
+    type Fetched = tuple[int, float, float, NDArray[np.float32], CRS, Affine]
+
+__all__ = ["GeoTessera", "dequantize_embedding"]
+
+DEFAULT_YEAR = 2024
+
+
+class GeoTessera:
+    """Read the embedding tiles of one dataset.
+
+    Tiles that are already in `embeddings_dir` (by default the current directory) are
+    read where they are. What a method fetches to answer a call is kept in
+    `embeddings_dir` if one was given, else in a directory that is removed when the
+    process ends.
+
+    Parameters
+    ----------
+    dataset_version : str
+        Such as ``"v1"``, ``"v1.1"`` or ``"v2"``.
+    dataset_variant : str, optional
+        Run of the model; by default the first one published as tiles.
+    cache_dir : path, optional
+        Where registries are cached; by default below ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    embeddings_dir : path, optional
+        Directory of tiles.
+    registry_url, registry_path, registry_dir : str or path, optional
+        Registry to use instead of the dataset's own; a path wins over a directory
+        (``manifest.parquet`` or ``registry.parquet``), a directory over a URL.
+    bbox : tuple of 4 float, optional
+        (west, south, east, north) in WGS84 degrees: look at this region only.
+    bbox_margin_deg : float
+        Margin around `bbox`, in degrees.
+    base_url : str or path, optional
+        A mirror: ``http(s)://`` or ``file://`` URL, or a path. Default: the environment
+        variable ``GEOTESSERA_BASE_URL``, else the public server.
+    offline : bool
+        Never use the network: registries come from the cache.
+    verify_hashes : bool, optional
+        Retired: published SHA-256 sums are always verified unless this is False or the
+        environment variable ``GEOTESSERA_SKIP_HASH`` is ``1``.
+
+    Attributes
+    ----------
+    dataset_version, dataset_variant : str
+        As passed, and as resolved.
+    embeddings_dir : pathlib.Path
+        Directory of tiles.
+    registry : Registry
+        What the dataset holds.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for an unknown version, a variant without tiles or a bad `bbox`.
+    RegistryError
+        (a `RuntimeError`) if the registry cannot be had or read.
+
+    Examples
+    --------
+    >>> gt = GeoTessera()  # doctest: +SKIP
+    >>> embedding, crs, transform = gt.fetch_embedding(0.15, 52.05, 2024)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        dataset_version: str = DEFAULT_VERSION,
+        dataset_variant: str | None = None,
+        cache_dir: StrPath | None = None,
+        embeddings_dir: StrPath | None = None,
+        registry_url: str | None = None,
+        registry_path: StrPath | None = None,
+        registry_dir: StrPath | None = None,
+        bbox: tuple[float, float, float, float] | None = None,
+        bbox_margin_deg: float = 0.15,
+        *,
+        base_url: StrPath | None = None,
+        offline: bool = False,
+        verify_hashes: bool | None = None,
+    ) -> None:
+        from geotessera.download import TileStore
+
+        if verify_hashes is not None:
+            _retired("verify_hashes=", "set GEOTESSERA_SKIP_HASH=1 to switch verification off")
+        self.logger = logging.getLogger("geotessera.core")
+        version = normalize_version(dataset_version)
+        if dataset_variant is None:
+            dataset_variant = default_variant(version, "npy")
+            if note := variant_note(version, "npy"):
+                self.logger.warning(note)
+        self.dataset_version = dataset_version
+        self.dataset_variant = dataset_variant
+        self.embeddings_dir = Path.cwd() if embeddings_dir is None else Path(embeddings_dir)
+        self.registry = Registry(
+            dataset_version,
+            dataset_variant,
+            cache_dir=cache_dir,
+            embeddings_dir=self.embeddings_dir,
+            registry_url=registry_url,
+            registry_path=registry_path,
+            registry_dir=registry_dir,
+            bbox=bbox,
+            bbox_margin_deg=bbox_margin_deg,
+            logger=self.logger,
+            base_url=base_url,
+            offline=offline,
+            verify_hashes=verify_hashes is not False,
+        )
+        self._store = TileStore(
+            self.registry,
+            self.embeddings_dir,
+            origin=base_url_from(base_url),
+            keeps=embeddings_dir is not None,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"GeoTessera({self.dataset_version!r}, {self.dataset_variant!r}, "
+            f"embeddings_dir={str(self.embeddings_dir)!r})"
+        )
+
+    @property
+    def version(self) -> str:
+        """Version of this library."""
+        import geotessera
+
+        return geotessera.__version__
+
+    @property
+    def embeddings_subdir(self) -> str:
+        """Name of the directory that holds embeddings below `embeddings_dir`."""
+        return self.registry.embeddings_subdir
+
+    # --- Whole tiles ---------------------------------------------------------------------
+
+    def embeddings_count(
+        self, bbox: tuple[float, float, float, float], year: int = DEFAULT_YEAR
+    ) -> int:
+        """Return how many tiles a region holds.
+
+        Parameters
+        ----------
+        bbox : tuple of 4 float
+            (west, south, east, north) in WGS84 degrees; west > east crosses the antimeridian.
+        year : int
+            Calendar year.
+        """
+        return len(self.registry.load_blocks_for_region(bbox, year))
+
+    def fetch_embedding(
+        self,
+        lon: float,
+        lat: float,
+        year: int,
+        progress_callback: ProgressCallback | None = None,
+        refresh: bool = False,
+    ) -> tuple[NDArray[np.float32], CRS, Affine]:
+        """Return the tile that owns a point, dequantised.
+
+        Parameters
+        ----------
+        lon, lat : float
+            Any point of the tile, WGS84 degrees.
+        year : int
+            Calendar year.
+        progress_callback : callable, optional
+            Called with (bytes done, bytes in all, status text) while files are fetched.
+        refresh : bool
+            Fetch the files again even if they are local.
+
+        Returns
+        -------
+        embedding : ndarray of float32, shape (H, W, 128)
+            NaN where a pixel holds no embedding.
+        crs : rasterio.crs.CRS
+            UTM zone of the tile.
+        transform : affine.Affine
+            From (column, row) pixel corners to UTM metres.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) if the point is not on the globe.
+        TileNotFoundError
+            (a `RuntimeError` and `FileNotFoundError`) if the dataset has no such tile.
+        TransferError
+            (an `OSError`) if a file could not be fetched.
+        FormatError
+            (a `RuntimeError`) if a file is damaged.
+        """
+        tile = self._tile(TileId(year, *tile_from_world(lon, lat)), progress_callback, refresh)
+        grid = tile.source().grid
+        return tile.load_embedding(), grid.crs, grid.affine
+
+    def fetch_embeddings(
+        self,
+        tiles_to_fetch: Iterable[tuple[int, float, float]],
+        progress_callback: ProgressCallback | None = None,
+    ) -> Iterator[Fetched]:
+        """Yield tiles one after another, dequantised; nothing is read ahead of need.
+
+        Parameters
+        ----------
+        tiles_to_fetch : iterable of (year, lon, lat)
+            Such as ``registry.load_blocks_for_region(bbox, year)``.
+        progress_callback : callable, optional
+            Called with (percent done, 100, status text).
+
+        Yields
+        ------
+        year : int
+        lon, lat : float
+            Centre of the tile, WGS84 degrees.
+        embedding : ndarray of float32, shape (H, W, 128)
+        crs : rasterio.crs.CRS
+        transform : affine.Affine
+
+        Raises
+        ------
+        TileError
+            (a `RuntimeError`) at the first tile that cannot be had; its cause is chained.
+        """
+        tiles = self._tiles_or_region(tiles_to_fetch, progress_callback)
+        if not callable(progress_callback):
+            progress_callback = None
+        if progress_callback is not None:
+            tiles = list(tiles)
+        for done, wanted in enumerate(tiles):
+            year, lon, lat = wanted
+            try:
+                embedding, crs, transform = self.fetch_embedding(lon, lat, year)
+            except UnwritableDestination:
+                raise
+            except Exception as error:
+                raise TileError(
+                    f"Failed to fetch tile {tile_to_grid_name(lon, lat)} of {year}: {error}"
+                ) from error
+            yield year, lon, lat, embedding, crs, transform
+            if progress_callback is not None:
+                count = len(tiles)  # type: ignore[arg-type]
+                progress_callback(
+                    (done + 1) * 100 // count, 100, f"Completed tile {done + 1}/{count}"
+                )
+
+    def _tiles_or_region(
+        self, tiles: Iterable[tuple[int, float, float]], year: object
+    ) -> Iterable[tuple[int, float, float]]:
+        """Accept the retired call form ``fetch_embeddings(bbox, year)``."""
+        if isinstance(year, int) and not isinstance(year, bool):
+            _retired(
+                "fetch_embeddings(bbox, year)",
+                "pass registry.load_blocks_for_region(bbox, year)",
+                stacklevel=5,
+            )
+            bounds: Any = tuple(tiles)
+            return self.registry.load_blocks_for_region(bounds, year)
+        return tiles
+
+    # --- Points --------------------------------------------------------------------------
+
+    def sample_embeddings_at_points(
+        self,
+        points: Any,
+        year: int = DEFAULT_YEAR,
+        include_metadata: bool = False,
+        auto_download: bool = True,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        errors: str = "raise",
+        method: Method = "nearest",
+        return_status: bool = False,
+        bands: Sequence[int] | None = None,
+        mask_water: bool = False,
+    ) -> Any:
+        """Return the embedding at every point.
+
+        Parameters
+        ----------
+        points : iterable of (lon, lat), ndarray, GeoJSON dict, GeoDataFrame, GeoSeries or DataFrame
+            WGS84 degrees; geometries in any CRS; frames without geometry by their
+            ``lon`` and ``lat`` columns.
+        year : int
+            Calendar year.
+        include_metadata : bool
+            Also return, for every point, a dict with ``tile_lon``, ``tile_lat``,
+            ``pixel_row``, ``pixel_col`` and ``crs`` (and ``error`` where the tile could not
+            be read), or None where no pixel was found.
+        auto_download : bool
+            Fetch tiles that are not local.
+        progress_callback : callable, optional
+            Called with (tiles done, tiles in all, status text).
+        errors : {"raise", "coerce"}
+            What a tile that cannot be had or read does: raise, or leave NaN rows with
+            status ``FAILED``.
+        method : {"nearest", "bilinear"}
+            The pixel that contains the point, or the weighted mean of the four nearest.
+        return_status : bool
+            Also return why each row holds what it holds.
+        bands : sequence of int, optional
+            Zero-based bands, in this order; all by default.
+        mask_water : bool
+            Treat water, by the tile's landmask, as no data (status ``WATER``).
+
+        Returns
+        -------
+        values : ndarray of float32, shape (N, bands)
+            One row per point, in order; NaN where there is no embedding.
+        metadata : list of (dict or None)
+            With `include_metadata`.
+        status : ndarray of uint8, shape (N,)
+            With `return_status`: `geotessera.Status` codes.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for points, bands or options that cannot be used.
+        TileNotFoundError
+            (a `RuntimeError` and `FileNotFoundError`) if tiles are missing and
+            `auto_download` is False.
+        TileError
+            (a `RuntimeError`) if a tile cannot be had or read and `errors` is ``"raise"``.
+
+        Examples
+        --------
+        >>> gt.sample_embeddings_at_points([(0.17, 52.23)], 2024)  # doctest: +SKIP
+        """
+        from geotessera.sampling import PointGroups, sample_tiles
+
+        if errors not in ("raise", "coerce"):
+            raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
+        array = self._parse_points_input(points)
+        groups = self._group_points_by_tile(array, year)
+        if not isinstance(groups, PointGroups):
+            groups = PointGroups.from_mapping(array, groups)
+        failures: dict[TileId, Exception] | None = {} if errors == "coerce" else None
+        tiles = self._ensure_tiles_available(
+            groups.tiles(), year, auto_download, progress_callback, failures=failures
+        )
+        absent = groups.count_outside(tiles, failures)
+        if absent:
+            self.logger.warning(
+                "%d of %d points lie in tiles that the dataset does not have for %s: "
+                "their rows are NaN",
+                absent,
+                len(array),
+                year,
+            )
+
+        def open_tile(tile: TileId) -> Any:
+            if failures and tile in failures:
+                raise failures[tile]
+            found = tiles.get((tile.lon, tile.lat))
+            return None if found is None else found.source()
+
+        sampled = sample_tiles(
+            groups,
+            year,
+            open_tile,
+            method=method,
+            bands=bands,
+            mask_water=mask_water,
+            with_pixels=include_metadata,
+            progress=progress_callback,
+        )
+        if sampled.failures and errors == "raise":
+            tile, error = next(iter(sampled.failures.items()))
+            raise TileError(
+                f"tile {tile_to_grid_name(tile.lon, tile.lat)} of {tile.year} could not be "
+                f"sampled: {error}"
+            ) from error
+        result: list[Any] = [sampled.values]
+        if include_metadata:
+            result.append(sampled.metadata())
+        if return_status:
+            result.append(sampled.status)
+        return result[0] if len(result) == 1 else tuple(result)
+
+    def _parse_points_input(self, points: Any) -> NDArray[np.float64]:
+        from geotessera.points import parse_points
+
+        return parse_points(points)
+
+    def _group_points_by_tile(
+        self, points: NDArray[np.float64], year: int
+    ) -> PointGroups | Mapping[Coord, Sequence[int]]:
+        """Sort points into tiles."""
+        from geotessera.sampling import group_points
+
+        return group_points(points)
+
+    def _ensure_tiles_available(
+        self,
+        required_coords: Iterable[Coord],
+        year: int,
+        auto_download: bool = True,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        failures: dict[TileId, Exception] | None = None,
+    ) -> dict[Coord, Tile]:
+        """Return the tiles at the given centres that exist, fetching what is not local.
+
+        With `failures`, tiles that cannot be had are put there instead of raised.
+        """
+        from geotessera.tiles import Tile
+
+        wanted = [TileId(year, lon, lat) for lon, lat in required_coords]
+        found = self._store.ensure(
+            wanted, auto_download=auto_download, progress=progress_callback, failures=failures
+        )
+        return {
+            (tile.lon, tile.lat): Tile.from_descriptor(tile, local) for tile, local in found.items()
+        }
+
+    # --- Files ---------------------------------------------------------------------------
+
+    def download_tile(
+        self,
+        lon: float,
+        lat: float,
+        year: int,
+        progress_callback: ProgressCallback | None = None,
+        refresh: bool = False,
+    ) -> bool:
+        """Download the tile that owns a point into `embeddings_dir`.
+
+        Parameters
+        ----------
+        lon, lat : float
+            Any point of the tile, WGS84 degrees.
+        year : int
+            Calendar year.
+        progress_callback : callable, optional
+            Called with (bytes done, bytes in all, status text).
+        refresh : bool
+            Fetch again even if the files are there.
+
+        Returns
+        -------
+        bool
+            Whether the tile is complete now; why not is logged.
+
+        Raises
+        ------
+        UnwritableDestination
+            (an `OSError`) if the directory cannot be written.
+        """
+        from geotessera.download import download_tile
+
+        try:
+            tile = TileId(year, *tile_from_world(lon, lat))
+            download_tile(
+                self.registry,
+                tile,
+                self.embeddings_dir,
+                refresh=refresh,
+                progress=progress_callback,
+            )
+        except UnwritableDestination:
+            raise
+        except (GeoTesseraError, OSError) as error:
+            self.logger.error("tile of (%s, %s), %s: %s", lon, lat, year, error)
+            return False
+        return True
+
+    def download_tiles_for_points(
+        self,
+        points: Any,
+        year: int = DEFAULT_YEAR,
+        progress_callback: ProgressCallback | None = None,
+    ) -> dict[str, bool]:
+        """Download the tiles that own some points into `embeddings_dir`.
+
+        Parameters
+        ----------
+        points : as for `sample_embeddings_at_points`
+        year : int
+            Calendar year.
+        progress_callback : callable, optional
+            Called with (tiles done, tiles in all, status text).
+
+        Returns
+        -------
+        dict of str to bool
+            Grid name to success, for the tiles that the dataset has.
+        """
+        tiles = self._published_tiles_of(points, year)
+        outcome: dict[str, bool] = {}
+        for done, tile in enumerate(tiles):
+            name = tile_to_grid_name(tile.lon, tile.lat)
+            if progress_callback is not None:
+                progress_callback(done, len(tiles), name)
+            outcome[name] = self.download_tile(tile.lon, tile.lat, year)
+        if progress_callback is not None and tiles:
+            progress_callback(len(tiles), len(tiles), "Download complete")
+        return outcome
+
+    def check_tiles_present(self, points: Any, year: int = DEFAULT_YEAR) -> dict[str, bool]:
+        """Return which tiles of some points are complete on disk.
+
+        Parameters
+        ----------
+        points : as for `sample_embeddings_at_points`
+        year : int
+            Calendar year.
+
+        Returns
+        -------
+        dict of str to bool
+            Grid name to presence, for the tiles that the dataset has.
+        """
+        return {
+            tile_to_grid_name(tile.lon, tile.lat): self._store.local(tile) is not None
+            for tile in self._published_tiles_of(points, year)
+        }
+
+    def _published_tiles_of(self, points: Any, year: int) -> list[TileId]:
+        from geotessera.sampling import group_points
+
+        groups = group_points(self._parse_points_input(points))
+        return [
+            TileId(year, lon, lat)
+            for lon, lat in groups.tiles()
+            if self.registry.has_tile(year, lon, lat)
+        ]
+
+    def export_embedding_geotiff(
+        self,
+        lon: float,
+        lat: float,
+        output_path: StrPath,
+        year: int = DEFAULT_YEAR,
+        bands: Sequence[int] | None = None,
+        compress: str = "lzw",
+        *,
+        cog: bool = False,
+    ) -> str:
+        """Write the tile that owns a point as a float32 GeoTIFF in its UTM CRS.
+
+        Parameters
+        ----------
+        lon, lat : float
+            Any point of the tile, WGS84 degrees.
+        output_path : path
+            The file; its directory is made if need be.
+        year : int
+            Calendar year.
+        bands : sequence of int, optional
+            Zero-based bands, in this order; all by default.
+        compress : str
+            GDAL's name of the compression.
+        cog : bool
+            Write a cloud-optimised GeoTIFF.
+
+        Returns
+        -------
+        str
+            Path of the file.
+
+        Raises
+        ------
+        BandError
+            (an `IndexError` and a `ValueError`) for a band that the tile does not have.
+        InputError
+            (a `ValueError`) for a compression that GDAL does not offer.
+        """
+        from geotessera.export import check_export_options, export_tile
+
+        check_export_options(bands=bands, compress=compress, cog=cog)
+        tile = self._tile(TileId(year, *tile_from_world(lon, lat)))
+        path = Path(output_path)
+        export_tile(
+            tile.source(),
+            path,
+            tile=TileId(year, tile.lon, tile.lat),
+            dataset=self._dataset,
+            bands=bands,
+            compress=compress,
+            cog=cog,
+        )
+        return str(path)
+
+    def export_embedding_geotiffs(
+        self,
+        tiles_to_fetch: Iterable[tuple[int, float, float]] | None = None,
+        output_dir: StrPath | None = None,
+        bands: Sequence[int] | None = None,
+        compress: str = "lzw",
+        progress_callback: ProgressCallback | None = None,
+        *,
+        cog: bool = False,
+        bbox: tuple[float, float, float, float] | None = None,
+        year: int = DEFAULT_YEAR,
+    ) -> list[str]:
+        """Write tiles as float32 GeoTIFFs, each in its UTM CRS.
+
+        Parameters
+        ----------
+        tiles_to_fetch : iterable of (year, lon, lat)
+            Which tiles.
+        output_dir : path
+            Files go to ``global_0.1_degree_representation/{year}/grid_X_Y/`` below it.
+        bands, compress, cog
+            As for `export_embedding_geotiff`.
+        progress_callback : callable, optional
+            Called with (tiles done, tiles in all, status text).
+        bbox, year
+            Retired: the region's tiles are exported.
+
+        Returns
+        -------
+        list of str
+            Paths of the files, in the order of the tiles.
+
+        Raises
+        ------
+        TileError
+            (a `RuntimeError`) at the first tile that cannot be had.
+        """
+        from geotessera.export import check_export_options
+        from geotessera.layout import geotiff_path
+
+        if bbox is not None:
+            _retired(
+                "export_embedding_geotiffs(bbox=…)",
+                "pass registry.load_blocks_for_region(bbox, year)",
+            )
+            tiles_to_fetch = self.registry.load_blocks_for_region(bbox, year)
+        if tiles_to_fetch is None or output_dir is None:
+            raise TypeError("export_embedding_geotiffs needs tiles_to_fetch and output_dir")
+        check_export_options(bands=bands, compress=compress, cog=cog)
+        tiles = [TileId(*tile) for tile in tiles_to_fetch]
+        paths: list[str] = []
+        for done, tile in enumerate(tiles):
+            if progress_callback is not None:
+                progress_callback(done, len(tiles), tile_to_grid_name(tile.lon, tile.lat))
+            paths.append(
+                self.export_embedding_geotiff(
+                    tile.lon,
+                    tile.lat,
+                    geotiff_path(Path(output_dir), tile),
+                    tile.year,
+                    bands,
+                    compress,
+                    cog=cog,
+                )
+            )
+        if progress_callback is not None and tiles:
+            progress_callback(len(tiles), len(tiles), "Export complete")
+        return paths
+
+    # --- Shared --------------------------------------------------------------------------
+
+    @property
+    def _dataset(self) -> tuple[str, str]:
+        return normalize_version(self.dataset_version), self.dataset_variant
+
+    def _tile(
+        self,
+        tile: TileId,
+        progress: ProgressCallback | None = None,
+        refresh: bool = False,
+    ) -> Tile:
+        """Return a tile, fetching it if it is not local."""
+        from geotessera.tiles import Tile
+
+        local = self._store.get(tile, refresh=refresh, progress=progress)
+        return Tile.from_descriptor(tile, local)
+
+    def _get_utm_projection_from_landmask(
+        self, lon: float, lat: float, refresh: bool = False
+    ) -> tuple[CRS, Affine]:
+        """Return CRS and transform of a tile, from its landmask."""
+        from geotessera.sources.landmask import read_georeference
+
+        path = self._store.landmask(*tile_from_world(lon, lat), refresh=refresh)
+        grid = read_georeference(path)
+        return grid.crs, grid.affine
+
+
+def _retired(what: str, instead: str, *, stacklevel: int = 3) -> None:
+    warnings.warn(f"{what} is retired: {instead}", DeprecationWarning, stacklevel=stacklevel)
