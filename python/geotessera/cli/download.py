@@ -30,7 +30,7 @@ from geotessera.cli.options import (
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import select_tiles
 from geotessera.datasets import DEFAULT_VERSION, default_variant, normalize_version
-from geotessera.errors import InputError
+from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
 
 if TYPE_CHECKING:
@@ -231,9 +231,14 @@ def _dry_run(output: Output, selection: Selection, job: _Job) -> None:
 
 
 def _run(output: Output, selection: Selection, job: _Job) -> None:
-    from geotessera.cli.fetching import Fetching
+    from geotessera.cli.fetching import Fetching, band_count
 
     assert job.directory is not None  # checked with the options
+    depth = band_count(selection.registry, selection.tiles[0])
+    if job.fmt == "tiff" and max(job.bands or [0]) >= depth:
+        raise BandError(
+            f"--bands: there is no band {max(job.bands or [0])}: the dataset has 0 to {depth - 1}"
+        )
     _introduce(output, selection, job)
     fetching = Fetching(
         selection.client,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from geotessera.registry import Registry
     from geotessera.types import TileId
 
-__all__ = ["Fetching", "Outcome", "stale_export", "wrong_sizes"]
+__all__ = ["Fetching", "Outcome", "band_count", "stale_export", "wrong_sizes"]
 
 BATCH = 8
 """Tiles whose arrays are on disk at once if they are not kept."""
@@ -164,18 +164,13 @@ class Fetching:
         if not path.exists():
             return False
         registry = self._client.registry
-        try:
-            array_bytes = registry.get_tile_file_size(*tile)
-        except InputError:
-            array_bytes = None
         reason = stale_export(
             path,
             tile,
             dataset=(registry.version, registry.variant),
-            bands=self._bands,
+            bands=range(band_count(registry, tile)) if self._bands is None else self._bands,
             compress=self._compress,
             cog=self._cog,
-            array_bytes=array_bytes,
         )
         if reason is not None:
             self._outcome.redone.append(f"{path.name}: {reason}")
@@ -228,6 +223,19 @@ def _remove(paths: Iterable[Path]) -> None:
             path.parent.rmdir()
 
 
+def band_count(registry: Registry, tile: TileId) -> int:
+    """Return the number of bands of a tile, from the published size of its array."""
+    from geotessera.grid import tile_footprint
+    from geotessera.sampling import DEFAULT_BAND_COUNT
+
+    try:
+        size = registry.get_tile_file_size(*tile)
+    except InputError:
+        return DEFAULT_BAND_COUNT
+    grid = tile_footprint(tile.lon, tile.lat)
+    return round(size / (grid.height * grid.width))
+
+
 def wrong_sizes(registry: Registry, tile: TileId, directory: Path) -> list[str]:
     """Return which of a tile's local files do not have the published size, and why.
 
@@ -256,10 +264,9 @@ def stale_export(
     tile: TileId,
     *,
     dataset: tuple[str, str],
-    bands: Sequence[int] | None,
+    bands: Sequence[int],
     compress: str,
     cog: bool,
-    array_bytes: int | None = None,
 ) -> str | None:
     """Return why an existing GeoTIFF is not what is asked for, or None if it is.
 
@@ -275,20 +282,15 @@ def stale_export(
         Version and variant.
     bands, compress, cog
         What is asked for.
-    array_bytes : int, optional
-        Size of the tile's embedding file, which tells how many all bands are.
     """
     import rasterio
     from rasterio.errors import RasterioError
-
-    from geotessera.sampling import DEFAULT_BAND_COUNT
 
     try:
         with rasterio.open(path) as raster:
             tags = raster.tags()
             descriptions = raster.descriptions
             structure = raster.tags(ns="IMAGE_STRUCTURE")
-            pixels = raster.width * raster.height
     except RasterioError as error:
         return f"it cannot be read ({error})"
     found = dataset_from_tags(tags)
@@ -296,10 +298,7 @@ def stale_export(
         return "it was made from another dataset, or does not say which"
     if tags.get("TESSERA_YEAR") != str(tile.year):
         return f"it holds the year {tags.get('TESSERA_YEAR')}"
-    # The NPY header is shorter than a band of any tile.
-    depth = DEFAULT_BAND_COUNT if array_bytes is None else array_bytes // pixels
-    wanted = range(depth) if bands is None else bands
-    if descriptions != tuple(f"Tessera_Band_{band}" for band in wanted):
+    if descriptions != tuple(f"Tessera_Band_{band}" for band in bands):
         return "it holds other bands"
     stored = structure.get("COMPRESSION", "none").lower()
     if stored != compress.lower():
