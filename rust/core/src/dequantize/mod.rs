@@ -266,10 +266,10 @@ impl<'a> Block<'a> {
                 if q.is_dense(2) && (scales.is_dense(2) || scales.strides()[2] == 0) {
                     direct(kernels, q, scales, out, stream);
                 } else {
-                    staged(kernels, q, scales, None, out);
+                    staged(kernels, q, scales, None, out, stream);
                 }
             }
-            (Some(kernels), Some(2), bands) => staged(kernels, q, scales, bands, out),
+            (Some(kernels), Some(2), bands) => staged(kernels, q, scales, bands, out, stream),
             (_, _, None) => scalar::block(q, scales, &mut out),
             (_, _, Some(bands)) => {
                 for (&band, out) in bands.iter().zip(out.chunks(2, 1)) {
@@ -342,6 +342,7 @@ fn staged(
     scales: View3<f32>,
     picks: Option<&[usize]>,
     mut out: ViewMut3<f32>,
+    stream: bool,
 ) {
     let [outer, inner, lanes] = out.shape();
     let step = scales.strides()[2];
@@ -383,7 +384,7 @@ fn staged(
                         out_step: out.strides()[1],
                         pixels,
                         lanes: n,
-                        stream: false,
+                        stream,
                     });
                 }
             }
