@@ -336,7 +336,7 @@ def test_one_failed_tile_does_not_stop_the_others(
 def test_bytes_that_do_not_verify_never_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geotessera.remote.http._sleep", lambda _: None)
+    monkeypatch.setattr("geotessera.remote.http.time.sleep", lambda _: None)
     world = SampleWorld.build(tmp_path / "world", size="tiny", generation="A")
     download = Command(world, tmp_path)
     with LoopbackServer(world.root(), faults=[Fault("corrupt", path="*_scales.npy")]) as server:

@@ -254,7 +254,9 @@ def _conclude(output: Output, run: _Demo, *, kept: bool) -> None:
     output.say()
     output.table(("Step", "Result", "Time"), [*rows, ("All", "", f"{total:.2f} s")])
     output.say()
-    output.pairs({name.capitalize(): path for name, path in run.paths.items()}, title="Look at")
+    output.pairs(
+        {name[0].upper() + name[1:]: path for name, path in run.paths.items()}, title="Look at"
+    )
     if kept:
         output.say(f"Everything is kept in {run.work}")
     else:

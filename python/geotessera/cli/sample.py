@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geotessera.cli.errors import UsageError
+from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.options import (
     BandsText,
     BaseUrl,
@@ -25,12 +25,14 @@ from geotessera.cli.options import (
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.datasets import DEFAULT_VERSION
-from geotessera.errors import InputError
+from geotessera.errors import InputError, RegistryError, TileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from geotessera.cli.rows import Rows
+    from geotessera.sources import RasterSource
+    from geotessera.types import TileId
 
 __all__ = ["sample"]
 
@@ -156,7 +158,13 @@ def _sample(
 
     if tiles is not None and dataset.offline and not tiles.is_dir():
         raise InputError(f"--tiles: there is no directory {tiles}")
-    client = dataset.client(tiles)
+    try:
+        client: Any = dataset.client(tiles)
+    except RegistryError as error:
+        if tiles is None or not dataset.offline:
+            raise
+        output.note(f"Warning: {describe(error)}: only the tiles in {tiles} are known")
+        client = _LocalTiles(tiles)
     values, status = [], []
     for year in years:
         with output.progress(f"Sampling {year}") as progress:
@@ -171,6 +179,36 @@ def _sample(
         values.append(found)
         status.append(why)
     return Rows(frame, array, years, values, status, how["bands"])
+
+
+class _LocalTiles:
+    """Tiles in a directory, without a registry: in the field there may be nothing else."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def sample_embeddings_at_points(
+        self, points: Any, year: int, *, progress_callback: Any, errors: str, **how: Any
+    ) -> tuple[Any, Any]:
+        """Sample as `GeoTessera` does; a tile that is not there is ``NO_TILE``."""
+        from geotessera.sampling import group_points, sample_tiles
+        from geotessera.sources import find_tile
+
+        def open_tile(tile: TileId) -> RasterSource | None:
+            found = find_tile(self._directory, tile)
+            return None if found is None else found.open()
+
+        sampled = sample_tiles(
+            group_points(points),
+            year,
+            open_tile,
+            progress=progress_callback,
+            **{name: how[name] for name in ("method", "bands", "mask_water")},
+        )
+        for tile, error in sampled.failures.items():
+            if errors == "raise":
+                raise TileError(f"tile {tile} could not be sampled: {error}") from error
+        return sampled.values, sampled.status
 
 
 def _conclude(output: Output, rows: Rows, out: Path, seconds: float) -> None:
