@@ -223,3 +223,41 @@ def test_a_closed_pipe_ends_quietly() -> None:
     process.stdout.close()
     _, errors = process.communicate(timeout=30)
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_on_a_terminal_there_are_bars_and_tables_unless_it_is_dumb(
+    tiny_world: SampleWorld, tmp_path: Path, term: str
+) -> None:
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    # Slow enough that progress is worth showing.
+    with LoopbackServer(tiny_world.root(), bandwidth=1.2e6) as server:
+        process = subprocess.Popen(
+            [
+                SCRIPT,
+                *("download", "--format", "npy", "--bbox", "23,83,25,84"),
+                *("-o", tmp_path / "out", "--cache-dir", tmp_path / "cache"),
+                *("--base-url", server.url),
+            ],
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "TERM": term, "COLUMNS": "100"},
+        )
+        os.close(slave)
+        shown = bytearray()
+        while True:
+            try:
+                chunk = os.read(master, 65536)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+        os.close(master)
+    assert process.wait(timeout=30) == 0
+    text = shown.decode()
+    assert "SUCCESS: 2 tiles" in text
+    assert "Downloading" in text
+    assert ("\x1b[" in text) == (term != "dumb")
+    assert ("━" in text) == (term != "dumb")

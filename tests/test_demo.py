@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+
+from geotessera.cli.quicklook import write_quicklook
+
+if TYPE_CHECKING:
+    from geotessera.testing import SampleWorld
+
+SCRIPT = Path(sys.executable).with_name("geotessera")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """One run of the installed command, in a temporary directory of its own."""
+    temporary = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [SCRIPT, "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        # No proxy and no server could help: the demo talks to itself only.
+        env={**os.environ, "TMPDIR": str(temporary), "https_proxy": "http://127.0.0.1:9"},
+    )
+    assert done.returncode == 0, done.stderr
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def paths(demo: dict[str, object]) -> dict[str, Path]:
+    found = demo["paths"]
+    assert isinstance(found, dict)
+    return {name: Path(path) for name, path in found.items()}
+
+
+def test_the_results_stay_and_the_world_goes(demo: dict[str, object]) -> None:
+    assert all(path.exists() for path in paths(demo).values())
+    assert not (Path(str(demo["directory"])) / "world").exists()
+
+
+def test_points_are_sampled_both_ways_into_geoparquet(demo: dict[str, object]) -> None:
+    nearest = gpd.read_parquet(paths(demo)["samples, nearest"])
+    bilinear = gpd.read_parquet(paths(demo)["samples, bilinear"])
+    assert nearest.crs.to_epsg() == 4326
+    values = nearest.filter(like="tessera_").to_numpy(np.float32)
+    assert values.shape == (2000, 128)
+    assert {"valid", "water", "no_tile"} <= set(nearest["status"])
+    assert demo["status_nearest"] == dict(nearest["status"].value_counts())
+    np.testing.assert_array_equal(np.isfinite(values[:, 0]), nearest["status"] == "valid")
+    assert not np.array_equal(
+        values, bilinear.filter(like="tessera_").to_numpy(np.float32), equal_nan=True
+    )
+    assert len(set(nearest["tile"])) >= 4
+
+
+def test_geotiffs_are_exported(demo: dict[str, object]) -> None:
+    with rasterio.open(paths(demo)["first GeoTIFF"]) as raster:
+        assert raster.count == 3
+        assert np.isfinite(raster.read(1)).mean() > 0.2
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_picture_is_a_landscape_with_water(demo: dict[str, object]) -> None:
+    with rasterio.open(paths(demo)["picture"]) as picture:
+        assert picture.driver == "PNG"
+        red, green, blue, alpha = picture.read()
+    shown = alpha == 255
+    water = shown & (red == 38) & (green == 84) & (blue == 140)
+    assert 0.02 < water.sum() / shown.sum() < 0.8
+    land = np.stack([red, green, blue])[:, shown & ~water]
+    assert (land.std(axis=1) > 15).all()
+
+
+def test_every_step_says_what_came_of_it(demo: dict[str, object]) -> None:
+    steps = demo["steps"]
+    assert isinstance(steps, list)
+    assert len(steps) == 11
+    assert all(step["result"] for step in steps)
+    results = " ".join(step["result"] for step in steps)
+    assert "found: checksum in grid_" in results
+    assert "12 files" in results
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_picture_is_deterministic_and_atomic(tiny_world: SampleWorld, tmp_path: Path) -> None:
+    files = [one.files for one in tiny_world.tiles]
+    first = write_quicklook(files, tmp_path / "a.png", step=4)
+    write_quicklook(files, tmp_path / "b.png", step=4)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    with rasterio.open(tmp_path / "a.png") as picture:
+        assert (picture.width, picture.height) == (first.width, first.height)
+    assert 0 < first.explained <= 1
