@@ -435,6 +435,22 @@ def test_offline_and_missing_is_an_error(small_world: SampleWorld, tmp_path: Pat
     assert "auto_download" in metadata[0]["error"]
 
 
+def test_an_offline_client_asks_no_server(small_world: SampleWorld, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    with LoopbackServer(small_world.root("B")) as server:
+        GeoTessera(base_url=server.url, embeddings_dir=here).download_tile(*SEAM[0], 2024)
+        asked = len(server.requests)
+        gt = GeoTessera(base_url=server.url, embeddings_dir=here, offline=True)
+        assert np.isfinite(gt.fetch_embedding(*SEAM[0], 2024)[0]).any()
+        with pytest.raises(FileNotFoundError, match="offline"):
+            gt.fetch_embedding(*SEAM[1], 2024)
+        with pytest.raises(FileNotFoundError, match="offline"):
+            gt.registry.fetch_landmask(lon=SEAM[1][0], lat=SEAM[1][1])
+        assert gt.download_tile(*SEAM[0], 2024, refresh=True) is False
+        assert len(server.requests) == asked
+    assert len(list(here.rglob("*.npy"))) == 2
+
+
 def test_another_dataset_is_never_read(small_world: SampleWorld, tmp_path: Path) -> None:
     from geotessera.registry import write_tessera_metadata
 

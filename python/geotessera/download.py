@@ -28,10 +28,15 @@ from geotessera.errors import (
 )
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.partfile import writing_to
-from geotessera.remote.transfer import fetch_file
 from geotessera.sidecar import check_dataset_dir, label_dataset_dir
 from geotessera.sources import find_tile
-from geotessera.tile_files import fetch_recorded, landmask_request, record, tile_requests
+from geotessera.tile_files import (
+    fetch,
+    fetch_recorded,
+    landmask_request,
+    record,
+    tile_requests,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,11 +133,7 @@ def _replace(
     aside = directory / ".geotessera" / f"incoming-{secrets.token_hex(6)}"
     try:
         staged = [
-            fetch_file(
-                replace(request, dest=aside / request.dest.name),
-                progress=progress,
-                verify=registry.verifies,
-            )
+            fetch(registry, replace(request, dest=aside / request.dest.name), progress)
             for request in requests
         ]
         with writing_to(directory):

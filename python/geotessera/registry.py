@@ -634,6 +634,11 @@ class Registry:
         return mirror.tile_url(embedding), mirror.tile_url(scales), landmask
 
     @property
+    def offline(self) -> bool:
+        """Whether the network must not be used."""
+        return self._files.offline
+
+    @property
     def verifies(self) -> bool:
         """Whether published digests are checked now."""
         skip = os.environ.get(SKIP_HASH_ENV, "").strip().lower() in ("1", "true", "yes")

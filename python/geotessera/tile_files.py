@@ -12,10 +12,10 @@ from geotessera.datasets import (
     tile_to_embedding_paths,
     tile_to_landmask_filename,
 )
-from geotessera.errors import InputError, UnwritableDestination
+from geotessera.errors import InputError, TileNotFoundError, UnwritableDestination
 from geotessera.grid import parse_grid_name
 from geotessera.remote.records import FileRecords
-from geotessera.remote.transfer import FileRequest, fetch_file
+from geotessera.remote.transfer import FileRequest, fetch_file, local_path
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "embedding_request",
+    "fetch",
     "fetch_recorded",
     "landmask_request",
     "record",
@@ -123,9 +124,30 @@ def fetch_recorded(
     TransferError, UnwritableDestination
         (an `OSError`) if the file could not be had or kept.
     """
-    done = fetch_file(request, progress=progress, verify=registry.verifies)
+    done = fetch(registry, request, progress)
     record(done, directory)
     return done
+
+
+def fetch(
+    registry: Registry, request: FileRequest, progress: ProgressCallback | None = None
+) -> Transferred:
+    """Fetch a request's file as the registry allows: verified, and not over HTTP offline.
+
+    Raises
+    ------
+    TileNotFoundError
+        (a `RuntimeError` and `FileNotFoundError`) if the file is on a server and the
+        registry is offline.
+    TransferError, UnwritableDestination
+        (an `OSError`) if the file could not be had or kept.
+    """
+    if registry.offline and local_path(request.url) is None:
+        raise TileNotFoundError(
+            f"{request.label} is not local and the client is offline: fetch it once without "
+            f"offline, from {request.url}"
+        )
+    return fetch_file(request, progress=progress, verify=registry.verifies)
 
 
 def record(done: Transferred, directory: Path) -> None:

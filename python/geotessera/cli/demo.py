@@ -230,8 +230,8 @@ class _Demo:
 
         tile = world.tiles[0].tile
         directory = self.paths["tile of generation A"] = self.work / "tiles_a"
-        client = self.dataset(base_url).client(directory)
         with self.step("Download a tile from a server of generation A") as step:
+            client = self.dataset(base_url).client(directory)
             outcome = Fetching(client, [tile], directory, self.output).npy()
             _raise_first(outcome.failed)
             step.result = f"{len(outcome.downloaded)} files, checked against published SHA-256"

@@ -11,7 +11,6 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -134,15 +133,19 @@ class Output:
             return
         if title:
             self.say(title)
-        lines = [list(columns), *cells] if any(columns) else cells
+        lines = [list(columns), *cells]
         widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
         for line in lines:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             self.say("  ".join(padded).rstrip())
 
     def pairs(self, items: Mapping[str, object], *, title: str = "") -> None:
-        """Write a two-column table without a head."""
-        self.table(["", ""], list(items.items()), title=title)
+        """Write names and values, a line each, whole, so that paths can be copied."""
+        if title:
+            self.say(title)
+        width = max(map(len, items), default=0)
+        for name, value in items.items():
+            self.say(f"  {name:<{width}}  {value}")
 
     @contextmanager
     def progress(self, title: str, *, unit: str = "") -> Iterator[ProgressCallback]:
@@ -163,7 +166,7 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", show_header=any(columns))
+    table = Table(title=title or None, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -235,11 +238,3 @@ class _Lines:
         )
         amount = f"{done} of {whole}" if total else done
         write_note(f"{self._title}: {amount}" + (f", {status}" if status else ""))
-
-
-def relative_to_cwd(path: Path) -> str:
-    """Return a path as short as it can be said from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
