@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
-    from geotessera.sampling import PointGroups
+    from geotessera.grouping import PointGroups
     from geotessera.tiles import Tile
     from geotessera.types import Method, ProgressCallback
 
@@ -365,7 +365,8 @@ class GeoTessera:
         --------
         >>> gt.sample_embeddings_at_points([(0.17, 52.23)], 2024)  # doctest: +SKIP
         """
-        from geotessera.sampling import PointGroups, sample_tiles
+        from geotessera.grouping import PointGroups
+        from geotessera.sampling import sample_tiles
 
         if errors not in ("raise", "coerce"):
             raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
@@ -425,7 +426,7 @@ class GeoTessera:
         self, points: NDArray[np.float64], year: int
     ) -> PointGroups | Mapping[Coord, Sequence[int]]:
         """Sort points into tiles."""
-        from geotessera.sampling import group_points
+        from geotessera.grouping import group_points
 
         return group_points(points)
 
@@ -555,7 +556,7 @@ class GeoTessera:
         }
 
     def _published_tiles_of(self, points: Any, year: int) -> list[TileId]:
-        from geotessera.sampling import group_points
+        from geotessera.grouping import group_points
 
         groups = group_points(self._parse_points_input(points))
         return [
