@@ -457,6 +457,23 @@ def test_unlabelled_tiles_stay_unlabelled(served):
     assert not (tiles / "tessera_metadata.json").exists()
 
 
+def test_offline_reads_what_is_there_and_fetches_nothing(served, make):
+    registry, server, root, _ = served
+    path = registry.fetch(**WHICH)
+    server.clear()
+    offline = make(base_url=server.url, offline=True)
+    assert offline.fetch(**WHICH) == path
+    with pytest.raises(FileNotFoundError, match="offline"):
+        offline.fetch(**WHICH, is_scales=True)
+    with pytest.raises(FileNotFoundError, match="offline"):
+        offline.fetch(**WHICH, refresh=True)
+    assert server.requests == []
+    scales = module.tile_to_embedding_paths(*TILE[1:], TILE[0])[1]
+    (root / "v1.1" / module.EMBEDDINGS_DIR_NAME / scales).write_bytes(b"5cales")
+    disk = make(base_url=root, offline=True, verify_hashes=False)  # a disk needs no network
+    assert Path(disk.fetch(scales)).read_bytes() == b"5cales"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"year": 2024, "lon": 0.05}, {"path": "../../etc/passwd"}, {"path": "2024/x/y.npy"}],
