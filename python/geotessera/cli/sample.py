@@ -191,7 +191,8 @@ class _LocalTiles:
         self, points: Any, year: int, *, progress_callback: Any, errors: str, **how: Any
     ) -> tuple[Any, Any]:
         """Sample as `GeoTessera` does; a tile that is not there is ``NO_TILE``."""
-        from geotessera.grouping import group_points, sample_tiles
+        from geotessera.grouping import group_points
+    from geotessera.sampling import sample_tiles
         from geotessera.sources import find_tile
 
         def open_tile(tile: TileId) -> RasterSource | None:
