@@ -192,7 +192,7 @@ class _LocalTiles:
     ) -> tuple[Any, Any]:
         """Sample as `GeoTessera` does; a tile that is not there is ``NO_TILE``."""
         from geotessera.grouping import group_points
-    from geotessera.sampling import sample_tiles
+        from geotessera.sampling import sample_tiles
         from geotessera.sources import find_tile
 
         def open_tile(tile: TileId) -> RasterSource | None:
