@@ -660,6 +660,7 @@ class GeoTessera:
         """
         from geotessera.export import check_export_options
         from geotessera.layout import geotiff_path
+        from geotessera.remote.records import FileRecords
 
         if bbox is not None:
             _retired(
@@ -671,21 +672,21 @@ class GeoTessera:
             raise TypeError("export_embedding_geotiffs needs tiles_to_fetch and output_dir")
         check_export_options(bands=bands, compress=compress, cog=cog)
         tiles = [TileId(*tile) for tile in tiles_to_fetch]
+        # A file that is recorded is recorded anew, lest `verify` take it for damaged.
+        records = FileRecords(output_dir)
+        recorded = records.load()
         paths: list[str] = []
         for done, tile in enumerate(tiles):
             if progress_callback is not None:
                 progress_callback(done, len(tiles), tile_to_grid_name(tile.lon, tile.lat))
+            path = geotiff_path(Path(output_dir), tile)
             paths.append(
                 self.export_embedding_geotiff(
-                    tile.lon,
-                    tile.lat,
-                    geotiff_path(Path(output_dir), tile),
-                    tile.year,
-                    bands,
-                    compress,
-                    cog=cog,
+                    tile.lon, tile.lat, path, tile.year, bands, compress, cog=cog
                 )
             )
+            if path.relative_to(output_dir).as_posix() in recorded:
+                records.record_local([path])
         if progress_callback is not None and tiles:
             progress_callback(len(tiles), len(tiles), "Export complete")
         return paths

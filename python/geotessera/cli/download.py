@@ -232,6 +232,7 @@ def _dry_run(output: Output, selection: Selection, job: _Job) -> None:
 
 def _run(output: Output, selection: Selection, job: _Job) -> None:
     from geotessera.cli.fetching import Fetching, band_count
+    from geotessera.sidecar import is_unlabelled
 
     assert job.directory is not None  # checked with the options
     depth = band_count(selection.registry, selection.tiles[0])
@@ -239,6 +240,7 @@ def _run(output: Output, selection: Selection, job: _Job) -> None:
         raise BandError(
             f"--bands: there is no band {max(job.bands or [0])}: the dataset has 0 to {depth - 1}"
         )
+    unlabelled = is_unlabelled(job.directory)
     _introduce(output, selection, job)
     fetching = Fetching(
         selection.client,
@@ -262,7 +264,14 @@ def _run(output: Output, selection: Selection, job: _Job) -> None:
             output.note(f"Error: {message}")
         output.emit(document | {"error": {"type": "IncompleteDownload", "message": message}})
         raise typer.Exit(PROBLEMS)
-    document["metadata"] = _write_sidecar(selection.registry, job, len(selection.tiles))
+    document["metadata"] = None
+    if unlabelled:
+        output.note(
+            f"Warning: {job.directory} held tiles before and does not say of which dataset: it "
+            "stays unlabelled, and mixing datasets in it would go unnoticed"
+        )
+    else:
+        document["metadata"] = _write_sidecar(selection.registry, job, len(selection.tiles))
     _conclude(output, outcome, selection, job)
     output.emit(document)
 

@@ -11,6 +11,7 @@ from geotessera.datasets import dataset_from_tags, normalize_version
 from geotessera.errors import GeoTesseraError, InputError, UnwritableDestination
 from geotessera.grid import tile_to_grid_name
 from geotessera.layout import geotiff_path, local_tile_files
+from geotessera.remote.records import FileRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -188,7 +189,8 @@ class Fetching:
             return
         written = [Path(path) for path in paths]
         self._outcome.exported += written
-        _record(self._directory, written)
+        # So that `verify` can tell later damage.
+        FileRecords(self._directory).record_local(written)
 
 
 def _shifted(progress: Any, done: int, total: int) -> Any:
@@ -198,19 +200,6 @@ def _shifted(progress: Any, done: int, total: int) -> Any:
         progress(done, total, f"downloading {status} ({current} of {count})")
 
     return callback
-
-
-def _record(directory: Path, paths: Sequence[Path]) -> None:
-    """Record what was written, so that `verify` can tell later damage."""
-    from geotessera import _native
-    from geotessera.remote.records import FileRecords
-
-    records = FileRecords(directory)
-    for path, digest in zip(paths, _native.hash_files(paths, ["sha256"]), strict=True):
-        if isinstance(digest, OSError):
-            raise digest
-        stat = path.stat()
-        records.record(path.relative_to(directory), stat.st_size, digest[0], mtime=stat.st_mtime)
 
 
 def _remove(paths: Iterable[Path]) -> None:

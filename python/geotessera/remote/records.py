@@ -11,10 +11,13 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError
 from geotessera.remote.partfile import writing_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["FileRecord", "FileRecords"]
 
@@ -128,6 +131,29 @@ class FileRecords:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return entry
+
+    def record_local(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        """Hash files that were made here, on all cores, and record them.
+
+        Parameters
+        ----------
+        paths : iterable of path-like
+            Files below the directory.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be read.
+        """
+        from geotessera import _native
+
+        files = [Path(path) for path in paths]
+        for file, digest in zip(files, _native.hash_files(files, ["sha256"]), strict=True):
+            if isinstance(digest, OSError):
+                raise digest
+            stat = file.stat()
+            relative = file.relative_to(self.directory)
+            self.record(relative, stat.st_size, digest[0], mtime=stat.st_mtime)
 
     def load(self) -> dict[str, FileRecord]:
         """Return the newest record of each path; empty if nothing was ever recorded."""
