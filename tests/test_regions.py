@@ -80,7 +80,7 @@ def test_exactly_one_selector(tmp_path):
 
 
 def by_area(geometry, tiles):
-    """The oracle: tiles whose intersection with the outline has an area."""
+    """The oracle: tiles whose intersection with the outline has an area (rounding is 1e-17)."""
     return [
         tile
         for tile in tiles
@@ -89,7 +89,7 @@ def by_area(geometry, tiles):
                 round(tile.lon - 0.05, 1), round(tile.lat - 0.05, 1),
                 round(tile.lon + 0.05, 1), round(tile.lat + 0.05, 1),
             )
-        ).area > 1e-8
+        ).area > 1e-15
     ]  # fmt: skip
 
 
