@@ -311,3 +311,15 @@ def test_progress_goes_from_nothing_to_everything(directory: Path) -> None:
     report = verify_directory(directory, progress=lambda done, total, _: seen.append((done, total)))
     assert seen[0] == (0, report.bytes)
     assert seen[-1] == (report.bytes, report.bytes)
+
+
+def test_a_landmask_that_years_share_is_named_once(
+    small_world: SampleWorld, tmp_path: Path
+) -> None:
+    shared = [one.tile for one in small_world.tiles if one.tile.lat == 83.65 and one.tile.lon > 0]
+    shutil.copytree(small_world.checkout(tmp_path / "linked", shared), tmp_path / "tiles")
+    landmask = local_tile_files(tmp_path / "tiles", shared[0]).landmask
+    landmask.write_bytes(b"nothing")
+    assert len({tile.year for tile in shared if tile[1:] == shared[0][1:]}) == 2
+    (finding,) = verify_directory(tmp_path / "tiles").problems
+    assert (Path(finding.path).name, finding.problem) == (landmask.name, "damaged")

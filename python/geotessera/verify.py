@@ -159,7 +159,8 @@ def verify_directory(
     report.files, report.bytes = len(files), sum(file.size for file in files)
     readable = _check_bytes(files, registry, FileRecords(root).load(), report, progress)
     _check_tiles(readable, report)
-    report.problems.sort(key=lambda finding: (finding.path, finding.problem))
+    # Years of a tile share its landmask, and each finds it damaged.
+    report.problems = sorted(set(report.problems), key=lambda one: (one.path, one.problem))
     report.seconds = time.perf_counter() - began
     return report
 
@@ -324,7 +325,7 @@ def _check_tiles(files: Sequence[_File], report: VerifyReport) -> None:
             landmasks[file.tile.lon, file.tile.lat] = file
         elif file.tile is not None:
             tiles.setdefault(file.tile, _Tile()).files[file.kind] = file
-    used = set()
+    used = {parse_grid_name(file.path.name) for file in files if file.kind == "geotiff"}
     for tile, found in sorted(tiles.items()):
         place = (tile.lon, tile.lat)
         if place in landmasks:
@@ -334,17 +335,11 @@ def _check_tiles(files: Sequence[_File], report: VerifyReport) -> None:
     report.unfinished = sorted(
         landmasks[place].relative
         for place in landmasks.keys() - used
-        if _header_of(landmasks[place], report) is not None and not _exported(place, files)
+        if _size_of(landmasks[place], report) is not None
     )
 
 
-def _exported(place: tuple[float, float], files: Sequence[_File]) -> bool:
-    return any(
-        file.kind == "geotiff" and parse_grid_name(file.path.name) == place for file in files
-    )
-
-
-def _header_of(file: _File, report: VerifyReport) -> tuple[int, int] | None:
+def _size_of(file: _File, report: VerifyReport) -> tuple[int, int] | None:
     """Return a landmask's height and width; None, reported, if it is none."""
     from geotessera.sources.landmask import read_mask
 
@@ -387,7 +382,7 @@ def _check_tile(tile: _Tile, report: VerifyReport) -> None:
         shapes[kind] = array.shape  # type: ignore[index]
         if kind == "scales":
             _check_scales(file, array, report)
-    if "landmask" in tile.files and (size := _header_of(tile.files["landmask"], report)):
+    if "landmask" in tile.files and (size := _size_of(tile.files["landmask"], report)):
         shapes["landmask"] = size
     _check_shapes(tile, shapes, report)
     if not missing and len(shapes) == 3:
