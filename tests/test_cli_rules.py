@@ -261,3 +261,26 @@ def test_on_a_terminal_there_are_bars_and_tables_unless_it_is_dumb(
     assert "Downloading" in text
     assert ("\x1b[" in text) == (term != "dumb")
     assert ("━" in text) == (term != "dumb")
+
+
+def test_one_long_step_without_news_is_shown_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geotessera.cli import output
+
+    monkeypatch.setattr(output, "QUIET_SECONDS", 0.02)
+    with output.Output().progress("Exporting") as progress:
+        progress(0, 3, "grid_0.15_52.05")
+        deadline = time.monotonic() + 10
+        while not (shown := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert shown == "Exporting: 0 of 3, grid_0.15_52.05\n"
+
+
+def test_short_work_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    from geotessera.cli.output import Output
+
+    with Output().progress("Verifying", unit="bytes") as progress:
+        progress(0, 100, "")
+        progress(100, 100, "")
+    assert capsys.readouterr().err == ""

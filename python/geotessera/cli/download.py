@@ -193,7 +193,7 @@ def _nothing(output: Output, selection: Selection, job: _Job) -> None:
     hint = (
         f"the dataset has {', '.join(map(str, years))}"
         if job.year not in years
-        else "is the region on land, and in the order longitude, latitude?"
+        else "the dataset has land only; the order is longitude, latitude"
     )
     output.say(f"No tiles of {job.year} in {selection.name}: {hint}")
     output.emit({"tiles": 0, "year": job.year, "format": job.fmt, "region": selection.name})

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -158,7 +158,8 @@ class Output:
             with _bar(title, unit) as callback:
                 yield callback
         else:
-            yield _Lines(title, unit)
+            with _Lines(title, unit) as callback:
+                yield callback
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
@@ -200,18 +201,24 @@ def _bar(title: str, unit: str) -> Iterator[ProgressCallback]:
         transient=True,
     )
     task = bar.add_task(title, total=None, status="")
-    began = time.monotonic()
 
-    def callback(current: int, total: int, status: str = "") -> None:
+    def show() -> None:
         global _live
-        bar.update(task, completed=current, total=total or None, status=status)
-        if not bar.live.is_started and time.monotonic() - began > QUIET_SECONDS:
-            _live = console
-            bar.start()
+        _live = console
+        bar.start()
 
+    def callback(current: int, total: int, status: str = "", /) -> None:
+        bar.update(task, completed=current, total=total or None, status=status)
+
+    # By the clock, not by calls: one long step is shown too.
+    timer = threading.Timer(QUIET_SECONDS, show)
+    timer.daemon = True
+    timer.start()
     try:
         yield callback
     finally:
+        timer.cancel()
+        timer.join()
         bar.stop()
         _live = None
 
@@ -222,19 +229,35 @@ class _Lines:
     def __init__(self, title: str, unit: str) -> None:
         self._title = title
         self._unit = unit
+        self._state = (0, 0, "")
         self._last = time.monotonic()
         self._lock = threading.Lock()
+        self._timer = threading.Timer(QUIET_SECONDS, self._show)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
 
     def __call__(self, current: int, total: int, status: str = "", /) -> None:
         with self._lock:
-            now = time.monotonic()
-            if now - self._last < QUIET_SECONDS:
-                return
-            self._last = now
+            self._state = (current, total, status)
+            due = time.monotonic() - self._last >= QUIET_SECONDS
+        if due:
+            self._show()
+
+    def _show(self) -> None:
+        with self._lock:
+            self._last = time.monotonic()
+            current, total, status = self._state
         done, whole = (
             (format_bytes(current), format_bytes(total))
             if self._unit == "bytes"
             else (str(current), str(total))
         )
-        amount = f"{done} of {whole}" if total else done
-        write_note(f"{self._title}: {amount}" + (f", {status}" if status else ""))
+        words = [f"{done} of {whole}"] if total else []
+        write_note(f"{self._title}: " + (", ".join([*words, *filter(None, [status])]) or "…"))
