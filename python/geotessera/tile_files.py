@@ -50,7 +50,7 @@ def tile_requests(registry: Registry, tile: TileId, directory: Path) -> list[Fil
         Directory of tiles.
     """
     return [
-        landmask_request(registry, tile.lon, tile.lat, directory),
+        landmask_request(registry, tile.lon, tile.lat, directory, tile.year),
         embedding_request(registry, tile, directory, is_scales=True),
         embedding_request(registry, tile, directory, is_scales=False),
     ]
@@ -78,10 +78,14 @@ def embedding_request(
     )
 
 
-def landmask_request(registry: Registry, lon: float, lat: float, directory: Path) -> FileRequest:
-    """Return what to fetch for a tile's landmask."""
+def landmask_request(
+    registry: Registry, lon: float, lat: float, directory: Path, year: int | None = None
+) -> FileRequest:
+    """Return what to fetch for a tile's landmask; the year is one that the tile exists in."""
     filename = tile_to_landmask_filename(lon, lat)
-    year = next(iter(registry.get_available_years()))
+    years = registry.get_available_years()
+    if year is None:  # a mirror's layout is found out by a tile that it has
+        year = registry.nearest_year(lon, lat, years[-1]) or years[-1]
     return FileRequest(
         registry.tile_urls(year, lon, lat)[2],
         directory / LANDMASKS_DIR_NAME / filename,
