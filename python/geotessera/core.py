@@ -15,6 +15,7 @@ from geotessera.datasets import (
     variant_note,
 )
 from geotessera.dequantize import dequantize_embedding
+from geotessera.download import TileStore, download_tile
 from geotessera.errors import (
     GeoTesseraError,
     InputError,
@@ -22,7 +23,11 @@ from geotessera.errors import (
     UnwritableDestination,
 )
 from geotessera.grid import tile_from_world, tile_to_grid_name
+from geotessera.grouping import PointGroups, group_points
+from geotessera.points import parse_points
 from geotessera.registry import Registry
+from geotessera.sampling import sample_tiles
+from geotessera.tiles import Tile
 from geotessera.types import TileId
 
 if TYPE_CHECKING:
@@ -34,8 +39,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
-    from geotessera.grouping import PointGroups
-    from geotessera.tiles import Tile
     from geotessera.types import Method, ProgressCallback
 
     type StrPath = str | os.PathLike[str]
@@ -119,8 +122,6 @@ class GeoTessera:
         offline: bool = False,
         verify_hashes: bool | None = None,
     ) -> None:
-        from geotessera.download import TileStore
-
         if verify_hashes is not None:
             _retired("verify_hashes=", "set GEOTESSERA_SKIP_HASH=1 to switch verification off")
         self.logger = logging.getLogger("geotessera.core")
@@ -365,9 +366,6 @@ class GeoTessera:
         --------
         >>> gt.sample_embeddings_at_points([(0.17, 52.23)], 2024)  # doctest: +SKIP
         """
-        from geotessera.grouping import PointGroups
-        from geotessera.sampling import sample_tiles
-
         if errors not in ("raise", "coerce"):
             raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
         array = self._parse_points_input(points)
@@ -418,16 +416,12 @@ class GeoTessera:
         return result[0] if len(result) == 1 else tuple(result)
 
     def _parse_points_input(self, points: Any) -> NDArray[np.float64]:
-        from geotessera.points import parse_points
-
         return parse_points(points)
 
     def _group_points_by_tile(
         self, points: NDArray[np.float64], year: int
     ) -> PointGroups | Mapping[Coord, Sequence[int]]:
         """Sort points into tiles."""
-        from geotessera.grouping import group_points
-
         return group_points(points)
 
     def _ensure_tiles_available(
@@ -443,8 +437,6 @@ class GeoTessera:
 
         With `failures`, tiles that cannot be had are put there instead of raised.
         """
-        from geotessera.tiles import Tile
-
         wanted = [TileId(year, lon, lat) for lon, lat in required_coords]
         found = self._store.ensure(
             wanted, auto_download=auto_download, progress=progress_callback, failures=failures
@@ -486,8 +478,6 @@ class GeoTessera:
         UnwritableDestination
             (an `OSError`) if the directory cannot be written.
         """
-        from geotessera.download import download_tile
-
         try:
             tile = TileId(year, *tile_from_world(lon, lat))
             download_tile(
@@ -556,8 +546,6 @@ class GeoTessera:
         }
 
     def _published_tiles_of(self, points: Any, year: int) -> list[TileId]:
-        from geotessera.grouping import group_points
-
         groups = group_points(self._parse_points_input(points))
         return [
             TileId(year, lon, lat)
@@ -704,8 +692,6 @@ class GeoTessera:
         refresh: bool = False,
     ) -> Tile:
         """Return a tile, fetching it if it is not local."""
-        from geotessera.tiles import Tile
-
         local = self._store.get(tile, refresh=refresh, progress=progress)
         return Tile.from_descriptor(tile, local)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import re
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import FormatError, InputError
@@ -17,6 +17,7 @@ from geotessera.types import Block, Provenance, QuantizedRaster, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def map_npy(path: str | Path, dtype: str, ndims: tuple[int, ...]) -> NDArray[Any
     """
     import numpy as np
 
-    with Path(path).open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - 5× faster than Path.open
         shape, found, fortran = _read_header(path, file)
         wanted = np.dtype(dtype)
         if found != wanted:
@@ -81,7 +82,28 @@ def map_npy(path: str | Path, dtype: str, ndims: tuple[int, ...]) -> NDArray[Any
     return np.ndarray(shape, wanted, buffer=mapped, offset=offset)
 
 
+# What NumPy itself writes for these two dtypes; anything else takes NumPy's own parser, which
+# evaluates Python literals and costs ten times as much.
+_PLAIN_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([|<]i1|<f4)', 'fortran_order': False, "
+    rb"'shape': \((\d{1,9}(?:, \d{1,9}){1,2})\), \} *\n",
+    re.DOTALL,
+)
+
+
 def _read_header(path: str | Path, file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    import numpy as np
+
+    plain = _PLAIN_HEADER.match(file.read(192))
+    if plain and plain.end() == 10 + int.from_bytes(plain[1], "little"):
+        file.seek(plain.end())
+        shape = tuple(int(size) for size in plain[3].split(b","))
+        return shape, np.dtype(plain[2].decode()), False
+    file.seek(0)
+    return _read_any_header(path, file)
+
+
+def _read_any_header(path: str | Path, file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     from numpy.lib import format as npy
 
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
