@@ -26,9 +26,7 @@ def blocks(language: str) -> list[str]:
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The README's places with a depth that keeps the test small."""
     directory = tmp_path_factory.mktemp("readme")
-    return SampleWorld.build(
-        directory, tiles=[(2024, *place) for place in PLACES], bands=4
-    ).root()
+    return SampleWorld.build(directory, tiles=[(2024, *place) for place in PLACES], bands=4).root()
 
 
 @pytest.fixture
