@@ -4,6 +4,7 @@ It knows nothing of mirrors and uses only names that releases 0.8 to 0.11 had to
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +39,7 @@ for year, lon, lat, array, tile_crs, _ in gt.fetch_embeddings(tiles):
 at_plots = gt.sample_embeddings_at_points(PLOTS, year=YEAR)
 again, metadata = gt.sample_embeddings_at_points(PLOTS, year=YEAR, include_metadata=True)
 np.savez("plots.npz", values=at_plots, again=again)
-notes["pixels"] = [[one["pixel_row"], one["pixel_col"], one["crs"]] for one in metadata]
+notes["pixels"] = [[int(one["pixel_row"]), int(one["pixel_col"]), one["crs"]] for one in metadata]
 notes["bounds"] = [list(tile_to_bounds(*tile_from_world(*plot))) for plot in PLOTS]
 
 # Maps for a GIS: three bands of a region, all bands of one tile.
@@ -54,10 +55,10 @@ notes["downloaded"] = gt.download_tiles_for_points(PLOTS, year=YEAR)
 notes["one more"] = gt.download_tile(0.15, 52.05, YEAR)
 notes["present"] = gt.check_tiles_present(PLOTS, year=YEAR)
 notes["found"] = []
-for tile in discover_tiles("."):
+for tile in discover_tiles(Path()):
     assert isinstance(tile, Tile)
     notes["found"].append([tile.year, tile.lon, tile.lat, tile.height, tile.width])
-first = discover_tiles(".")[0]
+first = discover_tiles(Path())[0]
 np.save("first.npy", first.load_embedding()[:, :, 1])
 notes["by tile"] = first.sample_at_point(first.lon, first.lat).tolist()
 

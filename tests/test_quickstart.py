@@ -35,7 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SampleWorld:
     )
 
 
-@pytest.fixture(scope="module", params=["http-B", "http-A", "path-B", "path-A-simple", "file-B"])
+@pytest.fixture(scope="module", params=["http-B", "http-A", "path-A-simple", "file-B"])
 def left_behind(
     request: pytest.FixtureRequest,
     world: SampleWorld,

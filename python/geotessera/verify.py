@@ -341,9 +341,10 @@ def _check_tiles(files: Sequence[_File], report: VerifyReport) -> None:
 
 def _size_of(file: _File, report: VerifyReport) -> tuple[int, int] | None:
     """Return a landmask's height and width; None, reported, if it is none."""
-    from geotessera.sources.landmask import read_mask
+    from geotessera.sources.landmask import read_georeference, read_mask
 
     try:
+        read_georeference(file.path)  # a tile has its place from it
         height, width = read_mask(file.path).shape
     except (FormatError, OSError) as error:
         report.problems.append(Finding(file.relative, "damaged", _reason(error, file)))
