@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 import oracles
 import realdata
 from geotessera import GeoTessera, Status
-from geotessera.grid import epsg_of_tile, tile_from_world
+from geotessera.grid import epsg_of_tile, tile_footprint, tile_from_world
 from geotessera.sampling import sample_source
 from geotessera.testing import SampleWorld
 from geotessera.tiles import Tile, discover_formats, discover_tiles, tile_for_coord
@@ -149,13 +149,25 @@ def test_a_client_samples_the_image_offline(
     exported: Path, place: tuple[float, float], points: np.ndarray, by_rasterio: np.ndarray,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    world = SampleWorld.build(tmp_path / "world", tiles=[(YEAR, *place)], bands=6)
+    whole = tile_footprint(*place)  # a piece of a tile would not pass for it
+    north = round((whole.transform[5] - TRANSFORM.f) / 10)
+    west = round((TRANSFORM.c - whole.transform[2]) / 10)
+    pixels = np.full((len(BANDS), whole.height, whole.width), np.nan, np.float32)
+    with rasterio.open(exported) as dataset:
+        pixels[:, north : north + 200, west : west + 300] = dataset.read()
+        profile = dataset.profile | {"height": whole.height, "width": whole.width}
+    profile["transform"] = TRANSFORM @ Affine.translation(-west, -north)
+    with rasterio.open(tmp_path / exported.name, "w", **profile) as dataset:
+        dataset.write(pixels)
+        dataset.update_tags(TESSERA_YEAR=str(YEAR))
+
+    world = SampleWorld.build(tmp_path / "world", tiles=[(YEAR, *place)], bands=len(BANDS))
     client = GeoTessera(
-        base_url=world.root(), cache_dir=tmp_path / "cache", embeddings_dir=exported.parent
+        base_url=world.root(), cache_dir=tmp_path / "cache", embeddings_dir=tmp_path
     )
     owned = np.array([tile_from_world(*point) == place for point in points.tolist()])
     values, status = client.sample_embeddings_at_points(
         points[owned], YEAR, auto_download=False, return_status=True
     )
     np.testing.assert_array_equal(values, by_rasterio[owned])
-    assert set(status) == {Status.VALID, Status.NODATA, Status.OUTSIDE}
+    assert set(status) == {Status.VALID, Status.NODATA}
