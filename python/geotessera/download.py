@@ -19,9 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geotessera.datasets import LANDMASKS_DIR_NAME, tile_to_landmask_filename
 from geotessera.errors import (
     DatasetMismatchError,
     GeoTesseraError,
+    InputError,
     TileError,
     TileNotFoundError,
     UnwritableDestination,
@@ -29,7 +31,8 @@ from geotessera.errors import (
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.partfile import writing_to
 from geotessera.sidecar import check_dataset_dir, label_dataset_dir
-from geotessera.sources import find_tile
+from geotessera.sources import GeoTiff, find_tile
+from geotessera.sources.local import stands_for
 from geotessera.tile_files import (
     fetch,
     fetch_recorded,
@@ -232,6 +235,7 @@ class TileStore:
         self._keeps = keeps
         self._dataset = registry.version, registry.variant
         self._checked: bool | None = None
+        self._exports: dict[tuple[GeoTiff, int, int], bool] = {}
         identity = f"{origin} {registry.version} {registry.variant}"
         self._session_name = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self._locks: defaultdict[TileId, threading.Lock] = defaultdict(threading.Lock)
@@ -250,9 +254,24 @@ class TileStore:
         found = None
         if self._is_ours():
             found = find_tile(self._directory, tile, self._dataset)
+            if isinstance(found, GeoTiff) and not self._stands_for(found, tile):
+                found = None
         if found is None and not self._keeps and _session is not None:
             found = find_tile(self._target(), tile, self._dataset)
         return found
+
+    def _stands_for(self, found: GeoTiff, tile: TileId) -> bool:
+        """Whether an exported GeoTIFF is the whole tile; asked once for each state of it."""
+        stat = Path(found.path).stat()
+        state = (found, stat.st_mtime_ns, stat.st_size)
+        known = self._exports.get(state)
+        if known is None:
+            try:
+                size: int | None = self._registry.get_tile_file_size(*tile)
+            except InputError:
+                size = None  # not recorded
+            known = self._exports[state] = stands_for(found, tile, self._dataset, size)
+        return known
 
     def _is_ours(self) -> bool:
         """Whether the directory may be read: it does not record another dataset."""
@@ -360,11 +379,13 @@ class TileStore:
 
     def landmask(self, lon: float, lat: float, *, refresh: bool = False) -> Path:
         """Return the path of a tile's landmask, fetching it if need be."""
+        for root in (self._directory, self._target()):
+            local = root / LANDMASKS_DIR_NAME / tile_to_landmask_filename(lon, lat)
+            if local.is_file() and not refresh and (root != self._directory or self._is_ours()):
+                return local
         target = self._target()
         request = landmask_request(self._registry, lon, lat, target)
-        if refresh or not request.dest.is_file():
-            fetch_recorded(self._registry, request, target)
-        return request.dest
+        return fetch_recorded(self._registry, request, target).path
 
 
 _session_lock = threading.Lock()

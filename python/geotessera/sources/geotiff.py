@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from geotessera.datasets import dataset_from_tags
 from geotessera.errors import FormatError, InputError
 from geotessera.sources.base import RasterSource, check_bands, check_window
+from geotessera.sources.landmask import read_mask
 from geotessera.sources.tiff import grid_of
 from geotessera.types import Block, Provenance, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["GeoTiff", "GeoTiffSource"]
@@ -24,9 +26,18 @@ __all__ = ["GeoTiff", "GeoTiffSource"]
 
 @dataclass(frozen=True, slots=True)
 class GeoTiff:
-    """A GeoTIFF file: a descriptor."""
+    """A GeoTIFF file: a descriptor.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    landmask : path, optional
+        The landmask of its tile, where there is one.
+    """
 
     path: str | Path
+    landmask: str | Path | None = None
 
     def open(self) -> GeoTiffSource:
         """Open the file."""
@@ -65,6 +76,7 @@ class GeoTiffSource(RasterSource):
             self.band_count = int(dataset.count)
             self.block_shape = dataset.block_shapes[0]
             self.tags: dict[str, str] = dataset.tags()
+            self.descriptions: tuple[str | None, ...] = dataset.descriptions
             self._nodata: tuple[float | None, ...] = dataset.nodatavals
         version, variant = dataset_from_tags(self.tags) or (None, None)
         year = self.tags.get("TESSERA_YEAR", "")
@@ -131,6 +143,25 @@ class GeoTiffSource(RasterSource):
                 plane = out[..., at]
                 plane[plane == np.float32(nodata)] = np.nan
         return Block(out, None, self.grid.window(part), provenance=self.provenance)
+
+    def land(self) -> NDArray[np.uint8] | None:
+        """Return the landmask, 0 = water, shape (H, W), or None where there is none.
+
+        Raises
+        ------
+        FormatError
+            (a `RuntimeError` and a `ValueError`) if the mask is not of the raster's size.
+        """
+        landmask = self._descriptor.landmask
+        if landmask is None:
+            return None
+        mask = read_mask(landmask)
+        if mask.shape != (self.grid.height, self.grid.width):
+            raise FormatError(
+                f"{landmask} of {mask.shape[0]} × {mask.shape[1]} pixels is not the landmask of "
+                f"{self._descriptor.path} with {self.grid.height} × {self.grid.width}"
+            )
+        return mask
 
     def close(self) -> None:
         """Close the idle datasets."""
