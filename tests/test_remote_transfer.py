@@ -18,9 +18,13 @@ import pytest
 
 from geotessera.errors import (
     ChecksumMismatchError,
+    DiskFullError,
+    ForbiddenError,
     HTTPStatusError,
     InputError,
     NotFoundError,
+    ReadOnlyError,
+    ThrottledError,
     TransferError,
     TruncatedError,
     UnreachableError,
@@ -279,11 +283,11 @@ def test_encoding_that_was_not_asked_for_is_undone(
         (Fault("wrong-length", extra=-1), ChecksumMismatchError, 4),
         (Fault("stall", seconds=2), UnreachableError, 4),
         (Fault("latency", seconds=2), UnreachableError, 6),
-        (Fault("status", status=503), HTTPStatusError, 6),
-        (Fault("status", status=429), HTTPStatusError, 6),
+        (Fault("status", status=503), ThrottledError, 6),
+        (Fault("status", status=429), ThrottledError, 6),
         (Fault("status", status=400), HTTPStatusError, 1),
-        (Fault("status", status=401), HTTPStatusError, 1),
-        (Fault("status", status=403), HTTPStatusError, 1),
+        (Fault("status", status=401), ForbiddenError, 1),
+        (Fault("status", status=403), ForbiddenError, 1),
         (Fault("status", status=501), HTTPStatusError, 1),
         (Fault("status", status=204), HTTPStatusError, 1),
         (Fault("status", status=206), HTTPStatusError, 1),
@@ -551,7 +555,7 @@ def test_unwritable_directory_is_found_before_any_request(
     server: LoopbackServer, wanted: FileRequest, waits: Waits, read_only_directory: Path
 ) -> None:
     request = FileRequest(wanted.url, read_only_directory / "a.npy")
-    with pytest.raises(UnwritableDestination) as caught:
+    with pytest.raises(ReadOnlyError) as caught:
         fetch_file(request, policy=waits.policy())
     assert caught.value.errno == 13
     assert str(request.dest) in str(caught.value)
@@ -580,7 +584,7 @@ def test_full_disk_is_not_retried(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, hard))
     try:
-        with pytest.raises(UnwritableDestination) as caught:
+        with pytest.raises(DiskFullError) as caught:
             fetch_file(request, policy=policy)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

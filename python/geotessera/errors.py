@@ -7,18 +7,30 @@ and what to do.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geotessera.download import DownloadReport
+
 __all__ = [
     "BandError",
+    "ChangedError",
     "ChecksumMismatchError",
     "DatasetMismatchError",
+    "DiskFullError",
+    "DownloadError",
     "EmptySelectionError",
+    "ForbiddenError",
     "FormatError",
     "GeoTesseraError",
     "HTTPStatusError",
     "InputError",
     "NotFoundError",
     "NotPublishedError",
+    "ReadOnlyError",
     "RegistryError",
+    "StalledError",
+    "ThrottledError",
     "TileError",
     "TileNotFoundError",
     "TransferError",
@@ -92,7 +104,11 @@ class TransferError(GeoTesseraError, OSError):
     ----------
     url : str
         Where the bytes were to come from.
+    passing : bool
+        Whether the same request may succeed a moment later.
     """
+
+    passing = False
 
     def __init__(self, message: str, *, url: str = "") -> None:
         super().__init__(message)
@@ -108,7 +124,11 @@ class HTTPStatusError(TransferError):
         What was asked for.
     status : int
         The HTTP status code.
+    retry_after : float or None
+        Seconds that the server asks to wait.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, url: str = "", status: int = 0) -> None:
         super().__init__(message, url=url)
@@ -119,16 +139,38 @@ class NotFoundError(HTTPStatusError):
     """A file that is not there: 404 or 410 from a server, or absent from a mirror on disk."""
 
 
+class ForbiddenError(HTTPStatusError):
+    """Access that was denied: 401, 403 or 407."""
+
+
+class ThrottledError(HTTPStatusError):
+    """A server that has too much to do, also after all attempts: 429 or 503."""
+
+
 class UnreachableError(TransferError):
     """A server that could not be reached, or that stopped answering."""
+
+    passing = True
+
+
+class StalledError(UnreachableError):
+    """A whole transfer in which no byte arrived for the stall timeout."""
 
 
 class TruncatedError(TransferError):
     """A body shorter or longer than announced."""
 
+    passing = True
+
+
+class ChangedError(TransferError):
+    """A file that changed on the server again and again while it was fetched."""
+
 
 class ChecksumMismatchError(TransferError, ValueError):
     """Bytes whose digest is not the published one; they were thrown away."""
+
+    passing = True
 
 
 class UnwritableDestination(GeoTesseraError, OSError):  # noqa: N818 - upstream's name
@@ -139,3 +181,35 @@ class UnwritableDestination(GeoTesseraError, OSError):  # noqa: N818 - upstream'
     errno : int
         The system's error number.
     """
+
+
+class DiskFullError(UnwritableDestination):
+    """A disk without room, or a quota or a limit on file sizes that is used up."""
+
+
+class ReadOnlyError(UnwritableDestination):
+    """A place where this user may not write."""
+
+
+class DownloadError(TileError):
+    """A batch of downloads of which some failed; the others were finished.
+
+    Attributes
+    ----------
+    report : geotessera.download.DownloadReport
+        What is complete, and why each other tile is not.
+    """
+
+    def __init__(self, report: DownloadReport) -> None:
+        tiles = len(report.failed)
+        whole = tiles + len(report.complete)
+        first = next(iter(report.failed.values()), "")
+        super().__init__(
+            f"{tiles} of {whole} tiles could not be downloaded; ask again to continue where it "
+            f"stopped, see .report.failed for each reason. The first: {first}"
+        )
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[DownloadError], tuple[DownloadReport]]:
+        """Pickle by the report."""
+        return DownloadError, (self.report,)

@@ -20,13 +20,15 @@ from http.client import responses
 from typing import TYPE_CHECKING
 
 from geotessera.errors import (
+    ForbiddenError,
     HTTPStatusError,
     NotFoundError,
+    ThrottledError,
     TransferError,
     TruncatedError,
     UnreachableError,
 )
-from geotessera.remote.session import session
+from geotessera.remote.session import release, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +55,8 @@ RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Answers that may be different a moment later."""
 
 GONE_STATUSES = frozenset({404, 410})
+_FORBIDDEN_STATUSES = frozenset({401, 403, 407})
+_THROTTLED_STATUSES = frozenset({429, 503})
 
 
 def _sleep(seconds: float) -> None:
@@ -81,6 +85,9 @@ class RetryPolicy:
         Cap of one wait in seconds, whatever ``Retry-After`` says.
     body_pauses : tuple of float
         Seconds before each new attempt after a body that broke off or did not verify.
+    stall_timeout : float
+        Seconds without a single byte for all files of a transfer together, after which it
+        is given up. What is slow but moves is healthy.
     sleep : callable
         What waits; tests replace it.
     """
@@ -92,6 +99,7 @@ class RetryPolicy:
     jitter: float = 0.25
     longest_wait: float = 120.0
     body_pauses: tuple[float, ...] = (1.0, 2.0, 4.0)
+    stall_timeout: float = 300.0
     sleep: Callable[[float], object] = _sleep
 
     def wait_before(self, retry: int, retry_after: float | None = None) -> float:
@@ -158,17 +166,18 @@ def _status_error(url: str, status: int, wait: float | None) -> HTTPStatusError:
             url=url,
             status=status,
         )
+    kind = HTTPStatusError
     if status in RETRY_STATUSES:
+        kind = ThrottledError if status in _THROTTLED_STATUSES else kind
         advice = "the server is overloaded or broken; try again later"
         if wait is not None:
             advice += f" (it asks to wait {wait:.0f} s)"
-    elif status in (401, 403, 407):
+    elif status in _FORBIDDEN_STATUSES:
+        kind = ForbiddenError
         advice = "access is denied; check the base URL, credentials and proxy"
     else:
         advice = "check the base URL and proxy"
-    return HTTPStatusError(
-        f"{url} was answered with HTTP {status} {reason}: {advice}", url=url, status=status
-    )
+    return kind(f"{url} was answered with HTTP {status} {reason}: {advice}", url=url, status=status)
 
 
 @cache
@@ -241,7 +250,8 @@ def open_url(
     Raises
     ------
     HTTPStatusError
-        Any other status; `NotFoundError` for 404 and 410.
+        Any other status: `NotFoundError` for 404 and 410, `ForbiddenError` for 401, 403 and
+        407, `ThrottledError` for 429 and 503.
     UnreachableError
         No connection, or no answer in time.
     TransferError
@@ -276,9 +286,11 @@ def open_url(
             if response.status_code in accept:
                 break
             asked = _retry_after(response)
-            failure = _status_error(url, response.status_code, asked)
+            failure = refused = _status_error(url, response.status_code, asked)
+            refused.retry_after = asked
             again = response.status_code in RETRY_STATUSES
             _reject(response)
+        failure.passing = again
         wait = policy.wait_before(retry, asked)
         if not again or retry >= policy.retries or wait >= deadline.remaining:
             raise failure
@@ -286,8 +298,11 @@ def open_url(
         policy.sleep(wait)
     if response.status_code == 304:
         response.raw.drain_conn()  # nothing comes: this gives the connection back
-    with response:
-        yield response
+    try:
+        with response:
+            yield response
+    finally:
+        release()
 
 
 def is_encoded(response: requests.Response) -> bool:

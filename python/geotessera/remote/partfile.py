@@ -10,14 +10,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from geotessera.errors import UnwritableDestination
+from geotessera.errors import DiskFullError, ReadOnlyError, UnwritableDestination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PartFile", "atomic_path", "check_writable", "is_temporary_name", "writing_to"]
+__all__ = [
+    "PartFile",
+    "atomic_path",
+    "check_writable",
+    "is_temporary_name",
+    "temporary_stem",
+    "writing_to",
+]
 
 _TEMPORARY = re.compile(r"\..+_tmp_[a-z0-9_]+(\.[^.]+)*")
+
+_KINDS: dict[int | None, type[UnwritableDestination]] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DiskFullError),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ReadOnlyError),
+}
 
 # 255 bytes is the longest name that common file systems take; the rest is ours.
 _LONGEST_STEM = 200
@@ -26,6 +38,11 @@ _LONGEST_STEM = 200
 def is_temporary_name(name: str) -> bool:
     """Return whether a file name is that of an unfinished file, which discovery ignores."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def temporary_stem(destination: Path) -> str:
+    """Return as much of a final name as fits into the temporary ones."""
+    return os.fsencode(destination.name)[:_LONGEST_STEM].decode(errors="ignore")
 
 
 @contextmanager
@@ -39,7 +56,7 @@ def writing_to(destination: Path) -> Iterator[None]:
     except UnwritableDestination:
         raise
     except OSError as error:
-        raise UnwritableDestination(
+        raise _KINDS.get(error.errno, UnwritableDestination)(
             error.errno,
             f"cannot write here ({error.strerror or error}): check that the directory exists, "
             "belongs to you, and has room, or choose another one",
@@ -76,8 +93,7 @@ class PartFile:
 
     def __init__(self, destination: str | os.PathLike[str], *, suffix: str = "") -> None:
         self.destination = Path(destination)
-        stem = os.fsencode(self.destination.name)[:_LONGEST_STEM].decode(errors="ignore")
-        name = f".{stem}_tmp_{secrets.token_hex(6)}{suffix}"
+        name = f".{temporary_stem(self.destination)}_tmp_{secrets.token_hex(6)}{suffix}"
         self.path = self.destination.with_name(name)
         self._made: list[Path] = []
         self._open = True

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["session"]
+__all__ = ["abort", "release", "session"]
+
+_users: dict[int, Any] = {}
+"""The connection that a thread last asked something on, by the thread's ident."""
 
 
 def _is_loopback(url: str) -> bool:
@@ -28,9 +33,46 @@ def _new_session() -> requests.Session:
     from http.cookiejar import DefaultCookiePolicy
 
     import requests
+    import urllib3
     from requests.adapters import HTTPAdapter
 
     from geotessera import _native
+
+    class Recorded:
+        """A connection that can be found, and cut, from another thread."""
+
+        user = 0
+
+        def request(self, *args: Any, **options: Any) -> None:
+            self.user = threading.get_ident()
+            _users[self.user] = self
+            super().request(*args, **options)  # type: ignore[misc]
+            # http.client drops its own reference when the answer closes the connection.
+            self.live: Any = self.sock  # type: ignore[attr-defined]
+
+    class Connection(Recorded, urllib3.connection.HTTPConnection):
+        pass
+
+    class SecureConnection(Recorded, urllib3.connection.HTTPSConnection):
+        pass
+
+    class Pool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    pools = {"http": Pool, "https": SecurePool}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+            manager = super().proxy_manager_for(*args, **options)
+            manager.pool_classes_by_scheme = pools
+            return manager
 
     class Session(requests.Session):
         """A session that asks no proxy for this machine's own servers: none can reach them."""
@@ -54,7 +96,7 @@ def _new_session() -> requests.Session:
     made.headers["Accept-Encoding"] = "identity"
     # The cookie jar is the one part of a session that threads would write to.
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = HTTPAdapter(pool_connections=16, pool_maxsize=64, max_retries=0)
+    adapter = Adapter(pool_connections=16, pool_maxsize=64, max_retries=0)
     made.mount("http://", adapter)
     made.mount("https://", adapter)
     return made
@@ -73,10 +115,34 @@ def session() -> requests.Session:
         return _session
 
 
+def release() -> None:
+    """Forget the connection that this thread used: it is in the pool again."""
+    _users.pop(threading.get_ident(), None)
+
+
+def abort(thread: int) -> None:
+    """Cut the connection that a thread waits on, so that it stops at once.
+
+    Parameters
+    ----------
+    thread : int
+        Its ident. Nothing happens if it does not use a connection.
+    """
+    connection = _users.get(thread)
+    if connection is None or connection.user != thread:  # another thread has it by now
+        return
+    live = getattr(connection, "live", None) or connection.sock
+    if live is not None:
+        with suppress(OSError):
+            # Not the method of an SSL socket, which would take the session from its reader.
+            socket.socket.shutdown(live, socket.SHUT_RDWR)
+
+
 def _forget_session() -> None:
     # A child must not speak on its parent's connections, nor wait for its parent's lock.
     global _session, _session_lock
     _session, _session_lock = None, threading.Lock()
+    _users.clear()
 
 
 if hasattr(os, "register_at_fork"):

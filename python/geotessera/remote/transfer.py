@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tempfile
 import time
 from contextlib import suppress
@@ -19,22 +18,20 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import (
     ChecksumMismatchError,
-    NotFoundError,
-    TransferError,
     TruncatedError,
     UnreachableError,
 )
 from geotessera.remote.http import (
-    CHUNK_BYTES,
     DEFAULT_POLICY,
     Deadline,
     RetryPolicy,
-    http_date,
     is_encoded,
     open_url,
     read_chunks,
 )
+from geotessera.remote.mirror import open_mirrored, read_mirrored
 from geotessera.remote.partfile import PartFile, writing_to
+from geotessera.remote.ranges import Remote
 from geotessera.remote.request import FileRequest, Transferred, local_path
 
 if TYPE_CHECKING:
@@ -44,11 +41,17 @@ if TYPE_CHECKING:
 
     from geotessera.types import Algorithm, ProgressCallback
 
-__all__ = ["FileRequest", "Transferred", "download_file_to_temp", "fetch_file", "local_path"]
+__all__ = [
+    "FileRequest",
+    "Transferred",
+    "check_digest",
+    "check_length",
+    "download_file_to_temp",
+    "fetch_file",
+    "local_path",
+]
 
 logger = logging.getLogger(__name__)
-
-_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
 class _Progress:
@@ -85,26 +88,20 @@ class _Body:
 
 
 def _announced(response: requests.Response, url: str, deadline: Deadline) -> _Body:
-    headers = response.headers
-    etag = headers.get("ETag")
-    length = headers.get("Content-Length", "")
-    encoded = is_encoded(response)
-    match = _MD5_ETAG.fullmatch(etag or "")
-    # Encrypted with a managed or a customer's key, S3's ETag looks like an MD5 and is none.
-    encrypted = (
-        headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
-        or "x-amz-server-side-encryption-customer-algorithm" in headers
-    )
+    length = response.headers.get("Content-Length", "")
+    known = length.isdecimal() and not is_encoded(response)
+    remote = Remote.of(response, int(length) if known else None)
     return _Body(
         chunks=read_chunks(response, url, deadline=deadline),
-        length=int(length) if length.isdecimal() and not encoded else None,
-        etag=etag,
-        md5=match[1] if match and not encrypted and not encoded else None,
-        last_modified=http_date(headers.get("Last-Modified")),
+        length=remote.length,
+        etag=remote.etag,
+        md5=remote.md5,
+        last_modified=remote.mtime,
     )
 
 
-def _check_length(request: FileRequest, found: int, expected: int | None, who: str) -> None:
+def check_length(request: FileRequest, found: int, expected: int | None, who: str) -> None:
+    """Raise `TruncatedError` if a length is not the one that is known."""
     if expected is not None and found != expected:
         raise TruncatedError(
             f"{request.url} has {found:,} bytes where {who} says {expected:,}: "
@@ -113,7 +110,8 @@ def _check_length(request: FileRequest, found: int, expected: int | None, who: s
         )
 
 
-def _check_digest(request: FileRequest, name: str, found: str, expected: str, who: str) -> None:
+def check_digest(request: FileRequest, name: str, found: str, expected: str, who: str) -> None:
+    """Raise `ChecksumMismatchError` if a digest is not the published one."""
     if found != expected.lower():
         raise ChecksumMismatchError(
             f"{request.url} does not verify: its {name} is {found}, {who} says {expected}; "
@@ -134,7 +132,7 @@ def _receive(
     from geotessera import _native
 
     if body.length is not None:
-        _check_length(request, body.length, request.size, "the registry")
+        check_length(request, body.length, request.size, "the registry")
     # A published SHA-256 says all that an MD5 could; MD5 is the slower of the two.
     md5 = body.md5 if verify and request.sha256 is None else None
     algorithms: tuple[Algorithm, ...] = ("sha256",) if md5 is None else ("sha256", "md5")
@@ -155,13 +153,13 @@ def _receive(
         with writing_to(request.dest):
             file.close()
 
-    _check_length(request, done, body.length, "the server")
-    _check_length(request, done, request.size, "the registry")
+    check_length(request, done, body.length, "the server")
+    check_length(request, done, request.size, "the registry")
     sha256 = hasher.hexdigest("sha256")
     if verify and request.sha256 is not None:
-        _check_digest(request, "SHA-256", sha256, request.sha256, "the registry")
+        check_digest(request, "SHA-256", sha256, request.sha256, "the registry")
     if md5 is not None:
-        _check_digest(request, "MD5", hasher.hexdigest("md5"), md5, "the server's ETag")
+        check_digest(request, "MD5", hasher.hexdigest("md5"), md5, "the server's ETag")
     if body.last_modified is not None:
         with suppress(OSError):  # some network file systems refuse; the bytes are right
             os.utime(part.path, (time.time(), body.last_modified))
@@ -211,46 +209,14 @@ def _fetch_local(
     deadline: Deadline,
     verify: bool,
 ) -> Transferred:
-    def chunks() -> Iterator[bytes]:
-        while True:
-            deadline.check(request.url)
-            try:
-                chunk = file.read(CHUNK_BYTES)
-            except OSError as error:
-                raise TransferError(
-                    f"{source} cannot be read ({error.strerror}): check the mirror's disk",
-                    url=request.url,
-                ) from error
-            if not chunk:
-                return
-            yield chunk
-
-    with PartFile(request.dest) as part:
-        try:
-            file = source.open("rb")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFoundError(
-                f"{source} does not exist in the mirror on disk: "
-                "check the mirror's path, the dataset, the year and the place",
-                url=request.url,
-                status=404,
-            ) from error
-        except OSError as error:
-            raise TransferError(
-                f"{source} cannot be opened ({error.strerror}): check the mirror's permissions",
-                url=request.url,
-            ) from error
-        with file:
-            theirs = os.fstat(file.fileno())
-            ours = _present(request) if conditional else None
-            if (
-                ours is not None
-                and ours.st_size == theirs.st_size
-                and ours.st_mtime >= theirs.st_mtime
-            ):
-                return _kept(request, progress)
-            body = _Body(chunks(), theirs.st_size, last_modified=theirs.st_mtime)
-            return _receive(request, body, part, progress, verify)
+    with PartFile(request.dest) as part, open_mirrored(source, request.url) as file:
+        theirs = os.fstat(file.fileno())
+        ours = _present(request) if conditional else None
+        if ours is not None and ours.st_size == theirs.st_size and ours.st_mtime >= theirs.st_mtime:
+            return _kept(request, progress)
+        chunks = read_mirrored(file, source, request.url, deadline)
+        body = _Body(chunks, theirs.st_size, last_modified=theirs.st_mtime)
+        return _receive(request, body, part, progress, verify)
 
 
 def _conditions(request: FileRequest) -> dict[str, str]:

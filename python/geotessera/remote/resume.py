@@ -1,0 +1,413 @@
+"""Unfinished files that another run can go on with.
+
+``.<name>_tmp_<host>_<pid>_<start>_<random>.part`` holds the bytes where they belong, and
+``….part.json`` says, line by line, what they are: first what the server said of the file,
+then each whole block with its SHA-256. A line is written after the block's bytes. After a
+kill the system still has both; after a power cut either may be missing, so whoever takes
+the file over reads every block and keeps those that have the digest.
+
+A file belongs to the process in its name. It is taken over by renaming it, which only one
+can do, when that process is gone. File locks are not used: on network file systems they
+may succeed for everyone.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from geotessera.remote import disk
+from geotessera.remote.owner import Owner, is_gone, this_process
+from geotessera.remote.partfile import temporary_stem, writing_to
+from geotessera.remote.ranges import Remote, missing_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from geotessera.remote.request import FileRequest
+
+__all__ = ["LeftOver", "ResumableFile", "left_overs", "take_over"]
+
+logger = logging.getLogger(__name__)
+
+_PART = re.compile(r"\.(.+)_tmp_([0-9a-f]{8})_(\d+)_([0-9a-f]{8})_[0-9a-f]{12}\.part", re.DOTALL)
+_SIDECAR = ".json"
+
+_mine: set[str] = set()
+"""Names of the files that this process is writing; others with its number are left over."""
+_mine_lock = threading.Lock()
+
+
+class LeftOver(NamedTuple):
+    """An unfinished file whose writer is gone, certainly or by all appearance."""
+
+    path: Path
+    certain: bool
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + _SIDECAR)
+
+
+def left_overs(directory: Path) -> dict[str, list[LeftOver]]:
+    """Return the files in a directory that can be taken over, by the stem of their target."""
+    found: dict[str, list[LeftOver]] = {}
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            match = _PART.fullmatch(entry.name.removesuffix(_SIDECAR))
+            if match is None:
+                continue
+            path = directory / entry.name.removesuffix(_SIDECAR)
+            if entry.name.endswith(_SIDECAR) and path.exists():
+                continue  # it is found by the file itself; alone, it is to be deleted
+            gone = _is_left(match, entry)
+            if gone is not False:
+                found.setdefault(match[1], []).append(LeftOver(path, certain=gone is True))
+    return found
+
+
+def _is_left(match: re.Match[str], entry: os.DirEntry[str]) -> bool | None:
+    owner = Owner(match[2], int(match[3]), match[4])
+    if owner == this_process():
+        with _mine_lock:
+            return match[0] not in _mine
+    try:
+        return is_gone(owner, entry.stat().st_mtime)
+    except OSError:
+        return False
+
+
+class ResumableFile:
+    """An unfinished file of this process beside its target.
+
+    Blocks may be written by several threads; each of them calls `hold` first and
+    `release` at the end, so that the descriptor outlives its last writer.
+
+    Parameters
+    ----------
+    destination : Path
+        The final name.
+    block : int
+        Bytes of a block.
+
+    Raises
+    ------
+    UnwritableDestination
+        If the file cannot be made.
+    """
+
+    def __init__(self, destination: Path, block: int) -> None:
+        owner = this_process()
+        name = f".{temporary_stem(destination)}_tmp_{owner.host}_{owner.pid}_{owner.start}"
+        self.destination = destination
+        self.path = destination.with_name(f"{name}_{secrets.token_hex(6)}.part")
+        self.block = block
+        self.remote: Remote | None = None
+        self.whole: dict[int, str] = {}
+        self._descriptor = self._log = -1
+        self._users = 0
+        self._closed = False
+        self._made: list[Path] = []
+        self._lock = threading.Lock()
+        with _mine_lock:
+            _mine.add(self.path.name)
+        try:
+            with writing_to(destination):
+                if destination.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "the target is a directory")
+        except BaseException:
+            self._forget()
+            raise
+
+    def create(self) -> None:
+        """Make the file, empty, so that an unwritable place is found before any request."""
+        try:
+            with writing_to(self.destination):
+                self._create()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _create(self) -> None:
+        parent = self.path.parent
+        for _ in range(4):
+            try:
+                self._descriptor = disk.create(self.path)
+            except FileNotFoundError:
+                # The parent is missing, or another thread's discard just removed it.
+                missing = [p for p in (parent, *parent.parents) if not p.exists()]
+                parent.mkdir(parents=True, exist_ok=True)
+                self._made = missing
+            else:
+                return
+        self._descriptor = disk.create(self.path)
+
+    def establish(self, request: FileRequest, remote: Remote) -> None:
+        """Give the file its length, and begin to record it if it is worth resuming."""
+        self.remote = remote
+        if remote.length is None:
+            return
+        with writing_to(self.destination):
+            disk.preallocate(self._descriptor, remote.length)
+            worth = remote.length > self.block
+            if worth and (remote.validator is not None or request.sha256 is not None):
+                header = {
+                    "url": request.url,
+                    "sha256": request.sha256,
+                    "block": self.block,
+                    **asdict(remote),
+                }
+                self._log = os.open(
+                    _sidecar(self.path), os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC, 0o666
+                )
+                disk.append_line(self._log, _line(header))
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write bytes where they belong."""
+        with writing_to(self.destination):
+            disk.write_at(self._descriptor, data, offset)
+
+    def finish_block(self, index: int, sha256: str) -> None:
+        """Record that all bytes of a block were written."""
+        with self._lock:
+            if self._log >= 0:
+                with writing_to(self.destination):
+                    disk.append_line(self._log, _line({"block": index, "sha256": sha256}))
+            self.whole[index] = sha256
+
+    def block_end(self, offset: int) -> int:
+        """Return where the block of an offset ends; the last one may be shorter."""
+        end = (offset // self.block + 1) * self.block
+        length = self.remote.length if self.remote else None
+        return end if length is None else min(end, length)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the byte ranges that are still to come."""
+        assert self.remote is not None
+        assert self.remote.length is not None
+        return list(missing_runs(self.remote.length, self.block, self.whole))
+
+    def hold(self) -> bool:
+        """Keep the descriptor open until `release`; False if the file was closed."""
+        with self._lock:
+            self._users += not self._closed
+            return not self._closed
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        with self._lock:
+            self._users -= 1
+            last = self._closed and not self._users
+        if last:
+            self._close()
+
+    def close(self) -> None:
+        """Leave the file for another run, once its last writer has let go."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+            idle = not self._users
+        if first and idle:
+            self._close()
+
+    def _close(self) -> None:
+        for descriptor in (self._descriptor, self._log):
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)
+        self._descriptor = self._log = -1
+
+    def _forget(self) -> None:
+        with _mine_lock:
+            _mine.discard(self.path.name)
+
+    def leave(self) -> None:
+        """Close the file and keep it if anything of it can be of use, else delete it.
+
+        Nobody may be writing any more.
+        """
+        if self._log >= 0 and self.whole:
+            self.close()
+            self._forget()
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Close the file and delete it, and the directories that were made for it."""
+        self.close()
+        _delete(self.path)
+        self._forget()
+        for directory in self._made:
+            with suppress(OSError):
+                directory.rmdir()
+
+    def commit(self) -> None:
+        """Give the file its final name; nobody may be writing any more."""
+        self.close()
+        assert self.remote is not None
+        if self.remote.mtime is not None:
+            with suppress(OSError):  # some network file systems refuse; the bytes are right
+                os.utime(self.path, (time.time(), self.remote.mtime))
+        with writing_to(self.destination):
+            disk.rename(self.path, self.destination)
+        with suppress(OSError):
+            disk.remove(_sidecar(self.path))
+        self._forget()
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def _delete(path: Path) -> None:
+    for each in (path, _sidecar(path)):
+        with suppress(OSError):
+            disk.remove(each)
+
+
+def take_over(
+    request: FileRequest, candidates: Iterable[LeftOver], block: int
+) -> ResumableFile | None:
+    """Return the best of some unfinished files as this process's own, or None.
+
+    What cannot be used is deleted. Of the one that can, only blocks that have their
+    recorded digest are kept.
+
+    Parameters
+    ----------
+    request : FileRequest
+        What is wanted; `request.size` must agree with the record.
+    candidates : iterable of LeftOver
+        From `left_overs`, for the request's file.
+    block : int
+        Bytes of a block.
+    """
+    best: ResumableFile | None = None
+    for candidate in candidates:
+        try:
+            taken = _take(request, candidate, block)
+        except OSError as error:
+            logger.debug("%s cannot be taken over: %s", candidate.path, error)
+            continue
+        if taken is None:
+            continue
+        if best is None or len(taken.whole) > len(best.whole):
+            best, taken = taken, best
+        if taken is not None:
+            taken.discard()
+    return best
+
+
+def _take(request: FileRequest, candidate: LeftOver, block: int) -> ResumableFile | None:
+    file = ResumableFile(request.dest, block)
+    try:
+        if _claim(candidate, file) and _load(request, file):
+            return file
+    except BaseException:
+        file.close()
+        file._forget()
+        raise
+    file.discard()
+    return None
+
+
+def _claim(candidate: LeftOver, file: ResumableFile) -> bool:
+    """Rename a file to be this process's; False if it is not there (any more)."""
+    try:
+        disk.rename(candidate.path, file.path)
+    except FileNotFoundError:
+        _delete(candidate.path)  # a record without its file
+        return False
+    with suppress(FileNotFoundError):
+        disk.rename(_sidecar(candidate.path), _sidecar(file.path))
+    if not candidate.certain:
+        # Its writer may only have slept, and still hold it open: go on with a copy.
+        copy = file.path.with_name(f"{file.path.name}.copy")
+        shutil.copyfile(file.path, copy)
+        disk.rename(copy, file.path)
+    file._descriptor = os.open(file.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    return True
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().splitlines():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue  # cut off by a crash
+        if isinstance(fields, dict):
+            yield fields
+
+
+def _load(request: FileRequest, file: ResumableFile) -> bool:
+    """Read a file's record, and check its blocks; False if it is of no use."""
+    try:
+        records = list(_records(_sidecar(file.path)))
+        header = records.pop(0)
+        length = header["length"]
+        remote = Remote(
+            length, header["etag"], header["modified"], header["md5"], bool(header["dated"])
+        )
+        claimed = {int(each["block"]): str(each["sha256"]) for each in records}
+    except (FileNotFoundError, LookupError, TypeError, ValueError):
+        return False
+    same = header.get("url") == request.url and header.get("sha256") == request.sha256
+    if not same or header.get("block") != file.block or not isinstance(length, int):
+        return False
+    if length != os.fstat(file._descriptor).st_size or request.size not in (None, length):
+        return False
+    if remote.validator is None and request.sha256 is None:
+        return False
+    file.remote = remote
+    file.whole = {
+        index: digest for index, digest in claimed.items() if _digest(file, index, length) == digest
+    }
+    if not file.whole:
+        return False
+    # Without a published digest only the server can say whether this is still its file:
+    # ask for the last block again.
+    if request.sha256 is None and not file.missing():
+        del file.whole[max(file.whole)]
+    file._log = os.open(_sidecar(file.path), os.O_WRONLY | os.O_APPEND)
+    # The last line may have been cut off.
+    disk.append_line(file._log, b"\n")
+    return True
+
+
+def _digest(file: ResumableFile, index: int, length: int) -> str | None:
+    from geotessera import _native
+
+    start = index * file.block
+    if not 0 <= start < length:
+        return None
+    hasher = _native.Hasher("sha256")
+    with file.path.open("rb", buffering=0) as content:
+        content.seek(start)
+        left = min(file.block, length - start)
+        while left:
+            piece = content.read(min(left, 1 << 20))
+            if not piece:
+                return None
+            hasher.update(piece)
+            left -= len(piece)
+    return hasher.hexdigest("sha256")
+
+
+def _after_fork() -> None:
+    global _mine_lock
+    _mine_lock = threading.Lock()
+    _mine.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
