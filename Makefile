@@ -6,7 +6,7 @@ CARGO ?= cargo
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench build docs clean format test-rust test-python
+.PHONY: help demo test lint bench build clean format test-rust test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

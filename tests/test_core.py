@@ -578,6 +578,123 @@ def test_sixteen_threads_share_a_client(small_world: SampleWorld, tmp_path: Path
     assert not list((tmp_path / "shared").rglob("*_tmp_*"))
 
 
+def test_an_export_of_some_bands_is_no_tile(
+    gt: GeoTessera, small_world: SampleWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, bands in (("selection", [5, 6, 7]), ("prefix", [0, 1, 2])):
+        out = tmp_path / name
+        gt.export_embedding_geotiffs([(2024, *SEAM[0])], out, bands=bands)
+        other = GeoTessera(base_url=small_world.root("B"), embeddings_dir=out)
+        with pytest.raises(FileNotFoundError, match="auto_download"):
+            other.sample_embeddings_at_points([SEAM[0]], 2024, auto_download=False)
+        assert other.sample_embeddings_at_points(SEAM, 2024).shape == (2, BANDS)
+        assert other.fetch_embedding(*SEAM[0], 2024)[0].shape[2] == BANDS
+    assert "does not serve as a tile" in caplog.text
+
+
+def test_an_export_of_another_dataset_is_no_tile(
+    gt: GeoTessera, small_world: SampleWorld, tmp_path: Path
+) -> None:
+    path = tmp_path / "only" / "grid_23.95_83.65_2024.tiff"
+    gt.export_embedding_geotiff(*SEAM[0], path)
+    other = GeoTessera(base_url=small_world.root("B"), embeddings_dir=path.parent)
+    assert other.check_tiles_present([SEAM[0]], 2024) == {"grid_23.95_83.65": True}
+    for tags in ({"TESSERA_DATASET_VARIANT": "vultr"}, {"TESSERA_YEAR": "2023"}):
+        gt.export_embedding_geotiff(*SEAM[0], path)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(**tags)
+        other = GeoTessera(base_url=small_world.root("B"), embeddings_dir=path.parent)
+        assert other.check_tiles_present([SEAM[0]], 2024) == {"grid_23.95_83.65": False}
+
+
+def test_water_of_an_export_needs_its_landmask(
+    gt: GeoTessera, small_world: SampleWorld, tmp_path: Path
+) -> None:
+    one = small_world.tile(*SEAM[0])
+    only = tmp_path / "only"
+    gt.export_embedding_geotiffs([one.tile], only)
+    other = GeoTessera(base_url=small_world.root("B"), embeddings_dir=only)
+    points = inside(one, 500)
+    with pytest.raises(RuntimeError, match="landmask"):
+        other.sample_embeddings_at_points(points, 2024, mask_water=True)
+    masks = only / "global_0.1_degree_tiff_all"
+    masks.mkdir()
+    (masks / one.files.landmask.name).write_bytes(one.files.landmask.read_bytes())
+    _, status = other.sample_embeddings_at_points(points, 2024, mask_water=True, return_status=True)
+    np.testing.assert_array_equal(status, expected(one, points, land=one.mask())[1])
+
+
+def test_exports_never_enter_a_directory_of_another_dataset(gt: GeoTessera, tmp_path: Path) -> None:
+    from geotessera.registry import write_tessera_metadata
+
+    write_tessera_metadata(tmp_path / "v2", "v2", "2B-L~beta1")
+    with pytest.raises(ValueError, match="cannot be interchanged"):
+        gt.export_embedding_geotiffs([(2024, *SEAM[0])], tmp_path / "v2")
+    assert not list((tmp_path / "v2").rglob("*.tiff"))
+
+
+def test_a_year_may_come_from_a_table_of_floats(small_world: SampleWorld, tmp_path: Path) -> None:
+    with LoopbackServer(small_world.root("B")) as server:
+        gt = GeoTessera(base_url=server.url, embeddings_dir=tmp_path)
+        rows = np.array([(2024, *SEAM[0])])
+        assert [one[0] for one in gt.fetch_embeddings(rows)] == [2024]
+        assert gt.download_tile(*SEAM[1], np.float64(2024)) is True
+        assert gt.check_tiles_present([SEAM[1]], 2024.0) == {"grid_24.05_83.65": True}
+        assert all("2024.0" not in request.path for request in server.requests)
+    for bad in (2024.5, "2024", None, float("nan"), True):
+        with pytest.raises(ValueError, match="year"):
+            gt.fetch_embedding(*SEAM[0], bad)
+
+
+def test_the_directory_can_be_changed(
+    gt: GeoTessera, small_world: SampleWorld, tmp_path: Path
+) -> None:
+    gt.embeddings_dir = tmp_path / "new"
+    assert gt.check_tiles_present([SEAM[0]], 2024) == {"grid_23.95_83.65": False}
+    gt.fetch_embedding(*SEAM[0], 2024)
+    assert gt.check_tiles_present([SEAM[0]], 2024) == {"grid_23.95_83.65": True}
+    assert gt.registry.fetch_landmask(lon=23.95, lat=83.65).startswith(str(tmp_path / "new"))
+
+
+def test_a_cache_directory_in_second_place_is_understood(
+    small_world: SampleWorld, tmp_path: Path
+) -> None:
+    with pytest.warns(DeprecationWarning, match="cache_dir"):
+        gt = GeoTessera("v1.1", str(tmp_path / "cache"), base_url=small_world.root("B"))
+    assert gt.dataset_variant == "cambridge"
+
+
+def test_the_retired_progress_bar_is_understood(gt: GeoTessera) -> None:
+    with pytest.warns(DeprecationWarning, match="progress_callback"):
+        gt.registry.fetch(year=2024, lon=23.95, lat=83.65, progressbar=True)
+    with pytest.warns(DeprecationWarning, match="progress_callback"):
+        gt.registry.fetch_landmask("grid_23.95_83.65.tiff", True)
+
+
+def test_a_damaged_copy_of_the_registry_heals(small_world: SampleWorld, tmp_path: Path) -> None:
+    cache = tmp_path / "healing"
+    with LoopbackServer(small_world.root("B")) as server:
+        count = GeoTessera(base_url=server.url, cache_dir=cache).embeddings_count(
+            (23.9, 83.6, 24.1, 83.8), 2024
+        )
+        (copy,) = cache.rglob("manifest.parquet")
+        content = copy.read_bytes()
+        stat = copy.stat()
+        copy.write_bytes(content[: len(content) // 2])
+        os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        healed = GeoTessera(base_url=server.url, cache_dir=cache)
+        assert healed.embeddings_count((23.9, 83.6, 24.1, 83.8), 2024) == count
+        assert copy.read_bytes() == content
+
+
+def test_the_landmask_beside_a_tile_is_used(small_world: SampleWorld, elsewhere: Path) -> None:
+    small_world.checkout(elsewhere)
+    with LoopbackServer(small_world.root("B")) as server:
+        gt = GeoTessera(base_url=server.url)
+        gt._get_utm_projection_from_landmask(*SEAM[0])
+        assert server.count("*.tiff") == 0
+
+
 # --- GeoTIFFs ------------------------------------------------------------------------------
 
 

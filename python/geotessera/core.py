@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,11 @@ from geotessera.grouping import PointGroups, group_points
 from geotessera.points import parse_points
 from geotessera.registry import Registry
 from geotessera.sampling import sample_tiles
+from geotessera.sidecar import check_dataset_dir
 from geotessera.tiles import Tile
 from geotessera.types import TileId
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
@@ -88,8 +89,6 @@ class GeoTessera:
     ----------
     dataset_version, dataset_variant : str
         As passed, and as resolved.
-    embeddings_dir : pathlib.Path
-        Directory of tiles.
     registry : Registry
         What the dataset holds.
 
@@ -122,6 +121,14 @@ class GeoTessera:
         offline: bool = False,
         verify_hashes: bool | None = None,
     ) -> None:
+        if dataset_variant is not None and _is_path(dataset_variant):
+            # Before 0.10 the cache directory was the second parameter.
+            _retired("GeoTessera(version, cache_dir)", "pass cache_dir= by name")
+            if cache_dir is not None:
+                raise InputError(
+                    f"dataset_variant={dataset_variant!r} is a path: pass cache_dir= by name"
+                )
+            dataset_variant, cache_dir = None, dataset_variant
         if verify_hashes is not None:
             _retired("verify_hashes=", "set GEOTESSERA_SKIP_HASH=1 to switch verification off")
         self.logger = logging.getLogger("geotessera.core")
@@ -132,12 +139,11 @@ class GeoTessera:
                 self.logger.warning(note)
         self.dataset_version = dataset_version
         self.dataset_variant = dataset_variant
-        self.embeddings_dir = Path.cwd() if embeddings_dir is None else Path(embeddings_dir)
         self.registry = Registry(
             dataset_version,
             dataset_variant,
             cache_dir=cache_dir,
-            embeddings_dir=self.embeddings_dir,
+            embeddings_dir=embeddings_dir,
             registry_url=registry_url,
             registry_path=registry_path,
             registry_dir=registry_dir,
@@ -148,12 +154,27 @@ class GeoTessera:
             offline=offline,
             verify_hashes=verify_hashes is not False,
         )
+        self._origin = base_url_from(base_url)
+        self._choose_directory(embeddings_dir)
+
+    def _choose_directory(self, directory: StrPath | None) -> None:
+        self._embeddings_dir = Path.cwd() if directory is None else Path(directory)
         self._store = TileStore(
             self.registry,
-            self.embeddings_dir,
-            origin=base_url_from(base_url),
-            keeps=embeddings_dir is not None,
+            self._embeddings_dir,
+            origin=self._origin,
+            keeps=directory is not None,
         )
+
+    @property
+    def embeddings_dir(self) -> Path:
+        """Directory of tiles; may be set to another one."""
+        return self._embeddings_dir
+
+    @embeddings_dir.setter
+    def embeddings_dir(self, directory: StrPath) -> None:
+        self.registry.use_embeddings_dir(directory)
+        self._choose_directory(directory)
 
     def __repr__(self) -> str:
         return (
@@ -230,7 +251,7 @@ class GeoTessera:
         FormatError
             (a `RuntimeError`) if a file is damaged.
         """
-        tile = self._tile(TileId(year, *tile_from_world(lon, lat)), progress_callback, refresh)
+        tile = self._tile(TileId.of(year, *tile_from_world(lon, lat)), progress_callback, refresh)
         grid = tile.source().grid
         return tile.load_embedding(), grid.crs, grid.affine
 
@@ -268,7 +289,7 @@ class GeoTessera:
         if progress_callback is not None:
             tiles = list(tiles)
         for done, wanted in enumerate(tiles):
-            year, lon, lat = wanted
+            year, lon, lat = TileId.of(*wanted)
             try:
                 embedding, crs, transform = self.fetch_embedding(lon, lat, year)
             except UnwritableDestination:
@@ -369,6 +390,7 @@ class GeoTessera:
         if errors not in ("raise", "coerce"):
             raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
         array = self._parse_points_input(points)
+        year = TileId.of(year, 0, 0).year
         groups = self._group_points_by_tile(array, year)
         if not isinstance(groups, PointGroups):
             groups = PointGroups.from_mapping(array, groups)
@@ -437,7 +459,7 @@ class GeoTessera:
 
         With `failures`, tiles that cannot be had are put there instead of raised.
         """
-        wanted = [TileId(year, lon, lat) for lon, lat in required_coords]
+        wanted = [TileId.of(year, lon, lat) for lon, lat in required_coords]
         found = self._store.ensure(
             wanted, auto_download=auto_download, progress=progress_callback, failures=failures
         )
@@ -479,7 +501,7 @@ class GeoTessera:
             (an `OSError`) if the directory cannot be written.
         """
         try:
-            tile = TileId(year, *tile_from_world(lon, lat))
+            tile = TileId.of(year, *tile_from_world(lon, lat))
             download_tile(
                 self.registry,
                 tile,
@@ -547,10 +569,11 @@ class GeoTessera:
 
     def _published_tiles_of(self, points: Any, year: int) -> list[TileId]:
         groups = group_points(self._parse_points_input(points))
+        published = self.registry.has_tiles(groups.keys[:, 0], groups.keys[:, 1], year)
         return [
-            TileId(year, lon, lat)
-            for lon, lat in groups.tiles()
-            if self.registry.has_tile(year, lon, lat)
+            TileId.of(year, *centre)
+            for centre, exists in zip(groups.tiles(), published.tolist(), strict=True)
+            if exists
         ]
 
     def export_embedding_geotiff(
@@ -596,12 +619,12 @@ class GeoTessera:
         from geotessera.export import check_export_options, export_tile
 
         check_export_options(bands=bands, compress=compress, cog=cog)
-        tile = self._tile(TileId(year, *tile_from_world(lon, lat)))
+        tile = self._tile(TileId.of(year, *tile_from_world(lon, lat)))
         path = Path(output_path)
         export_tile(
             tile.source(),
             path,
-            tile=TileId(year, tile.lon, tile.lat),
+            tile=TileId(tile.year, tile.lon, tile.lat),
             dataset=self._dataset,
             bands=bands,
             compress=compress,
@@ -659,7 +682,8 @@ class GeoTessera:
         if tiles_to_fetch is None or output_dir is None:
             raise TypeError("export_embedding_geotiffs needs tiles_to_fetch and output_dir")
         check_export_options(bands=bands, compress=compress, cog=cog)
-        tiles = [TileId(*tile) for tile in tiles_to_fetch]
+        check_dataset_dir(output_dir, *self._dataset)
+        tiles = [TileId.of(*tile) for tile in tiles_to_fetch]
         # A file that is recorded is recorded anew, lest `verify` take it for damaged.
         records = FileRecords(output_dir)
         recorded = records.load()
@@ -708,3 +732,11 @@ class GeoTessera:
 
 def _retired(what: str, instead: str, *, stacklevel: int = 3) -> None:
     warnings.warn(f"{what} is retired: {instead}", DeprecationWarning, stacklevel=stacklevel)
+
+
+def _is_path(value: object) -> bool:
+    """Whether a value is a path rather than the name of a variant."""
+    separators = [separator for separator in (os.sep, os.altsep) if separator]
+    return isinstance(value, os.PathLike) or any(
+        separator in str(value) for separator in separators
+    )

@@ -37,7 +37,6 @@ __all__ = [
     "TruncatedError",
     "UnreachableError",
     "UnwritableDestination",
-    "YearNotAvailableError",
 ]
 
 
@@ -59,14 +58,6 @@ class NotPublishedError(InputError):
 
 class EmptySelectionError(InputError):
     """A selection that holds nothing, such as a registry scope without tiles."""
-
-
-class YearNotAvailableError(InputError, KeyError):
-    """A year that the dataset does not have."""
-
-    def __str__(self) -> str:
-        """Return the message itself; `KeyError` would quote it."""
-        return str(self.args[0]) if self.args else ""
 
 
 class DatasetMismatchError(InputError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ from geotessera.errors import (
     GeoTesseraError,
     HTTPStatusError,
     InputError,
+    RegistryError,
     UnwritableDestination,
 )
 from geotessera.grid import (
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from geotessera.index import Payload
+    from geotessera.parquet import Kind
     from geotessera.registry_files import StrPath
     from geotessera.remote.transfer import FileRequest
     from geotessera.types import ProgressCallback
@@ -208,6 +211,17 @@ def _scope_box(bbox: Sequence[float], margin: float) -> tuple[float, float, floa
     return check_box((west, south, east, north))
 
 
+def _without_progressbar(
+    callback: ProgressCallback | bool | None, progressbar: bool | None
+) -> ProgressCallback | None:
+    """Accept the retired ``progressbar=``, which also came in the callback's place."""
+    if progressbar is not None or isinstance(callback, bool):
+        warnings.warn(
+            "progressbar= is retired: pass progress_callback", DeprecationWarning, stacklevel=3
+        )
+    return None if isinstance(callback, bool) else callback
+
+
 class Registry:
     """The tiles that a dataset has.
 
@@ -283,7 +297,6 @@ class Registry:
         verify_hashes: bool = True,
         offline: bool = False,
     ) -> None:
-        from geotessera.index_build import open_index
         from geotessera.registry_files import RegistryFiles
 
         self.logger = logger or logging.getLogger(__name__)
@@ -316,10 +329,7 @@ class Registry:
             logger=self.logger,
         )
         self.manifest_path = self._files.embeddings()
-        self._index: TileIndex = open_index(
-            self.manifest_path, "embeddings", self._version_norm, variant, self._cache_dir,
-            self.logger,
-        )  # fmt: skip
+        self._index = self._opened(self.manifest_path, "embeddings", variant)
         self.generation = self._index.generation
         self._counts = self._index.counts(self._scope)
         if not self._counts:
@@ -331,6 +341,21 @@ class Registry:
         self._landmask_index: TileIndex | None = None
         self._landmasks_loaded = False
         self._table: Any = None
+
+    def _opened(self, path: Path, kind: Kind, variant: str) -> TileIndex:
+        """Open a registry file's index; a cached copy that cannot be read is fetched anew."""
+        from geotessera.index_build import open_index
+
+        def attempt() -> TileIndex:
+            return open_index(path, kind, self._version_norm, variant, self._cache_dir, self.logger)
+
+        try:
+            return attempt()
+        except RegistryError as error:
+            if not self._files.renew(path):
+                raise
+            self.logger.warning("The cached registry was damaged (%s): fetched anew", error)
+            return attempt()
 
     def __repr__(self) -> str:
         return f"Registry({self.version!r}, {self.variant!r}, {str(self.manifest_path)!r})"
@@ -474,16 +499,12 @@ class Registry:
             return self._landmask_index
 
     def _open_landmasks(self) -> TileIndex | None:
-        from geotessera.index_build import open_index
-
         try:
             path = self._files.landmasks()
             if path is None:
                 self.logger.warning("No registry of landmasks: their sizes are not known")
                 return None
-            return open_index(
-                path, "landmasks", self._version_norm, "", self._cache_dir, self.logger
-            )
+            return self._opened(path, "landmasks", "")
         except (GeoTesseraError, OSError) as error:
             self.logger.warning("The registry of landmasks is not used: %s", error)
             return None
@@ -686,6 +707,11 @@ class Registry:
 
     # --- Fetching single files -----------------------------------------------------------
 
+    def use_embeddings_dir(self, directory: StrPath) -> None:
+        """Read and keep single files in another directory of tiles from now on."""
+        self._embeddings_dir = Path(directory)
+        self._validated = False
+
     def validate_embeddings_dir(self) -> None:
         """Raise `DatasetMismatchError` if the directory of tiles records another dataset."""
         if not self._validated:
@@ -701,6 +727,8 @@ class Registry:
         lon: float | None = None,
         lat: float | None = None,
         is_scales: bool = False,
+        *,
+        progressbar: bool | None = None,
     ) -> str:
         """Return the local path of an embedding or scales file, fetched if it is missing.
 
@@ -716,6 +744,8 @@ class Registry:
             Tile, in place of `path`: a calendar year and the centre in degrees.
         is_scales : bool
             The scales file of that tile, not its embedding.
+        progressbar : bool, optional
+            Retired: pass `progress_callback`.
 
         Raises
         ------
@@ -727,11 +757,14 @@ class Registry:
         """
         from geotessera.tile_files import embedding_request, tile_of_path
 
+        progress_callback = _without_progressbar(progress_callback, progressbar)
         if path is not None:
             year, lon, lat, is_scales = tile_of_path(path)
         elif year is None or lon is None or lat is None:
             raise InputError("Must provide either 'path' or all of (year, lon, lat)")
-        request = embedding_request(self, TileId(year, lon, lat), self._embeddings_dir, is_scales)
+        request = embedding_request(
+            self, TileId.of(year, lon, lat), self._embeddings_dir, is_scales
+        )
         return self._fetched(request, progress_callback, refresh)
 
     def fetch_landmask(
@@ -741,6 +774,8 @@ class Registry:
         refresh: bool = False,
         lon: float | None = None,
         lat: float | None = None,
+        *,
+        progressbar: bool | None = None,
     ) -> str:
         """Return the local path of a landmask, fetched if it is missing.
 
@@ -755,6 +790,7 @@ class Registry:
         """
         from geotessera.tile_files import landmask_request
 
+        progress_callback = _without_progressbar(progress_callback, progressbar)
         if filename is not None:
             lon, lat = parse_grid_name(Path(filename).name)
         if lon is None or lat is None:

@@ -88,6 +88,7 @@ class RegistryFiles:
     offline: bool = False
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
     _layout: MirrorLayout | None = field(default=None, init=False)
+    _copies: dict[Path, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         dataset_path(self.version, self.variant)  # raises where there are no tiles
@@ -183,7 +184,29 @@ class RegistryFiles:
                 f"offline, and there is no cached copy of {url} at {cached}: open the dataset "
                 "once with a network, or give the path of a local registry"
             )
+        self._copies[cached] = url
         return refresh(url, cached)
+
+    def renew(self, path: Path) -> bool:
+        """Fetch a cached copy anew, because it is damaged.
+
+        A conditional request would keep it for as long as the server's file is the same.
+
+        Returns
+        -------
+        bool
+            Whether there is a new copy; not where `path` is no copy.
+
+        Raises
+        ------
+        RegistryError
+            (a `RuntimeError`) if it could not be had.
+        """
+        url = self._copies.get(path)
+        if url is None:
+            return False
+        refresh(url, path, force=True, offline_ok=False)
+        return True
 
     # --- Where copies are ----------------------------------------------------------------
 

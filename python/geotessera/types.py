@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, SupportsIndex
+
+from geotessera.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +69,23 @@ class TileId(NamedTuple):
     year: int
     lon: float
     lat: float
+
+    @classmethod
+    def of(cls, year: SupportsIndex | float, lon: float, lat: float) -> TileId:
+        """Make a tile id of numbers of any type; a year read from a table may be a float.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) if the year is not a whole number.
+        """
+        try:
+            whole = int(year) if float(year) == int(year) else None
+        except (TypeError, ValueError, OverflowError):
+            whole = None
+        if whole is None or isinstance(year, str | bytes | bool):
+            raise InputError(f"year must be a whole number such as 2024, found {year!r}")
+        return cls(whole, float(lon), float(lat))
 
 
 class Window(NamedTuple):
@@ -187,6 +206,28 @@ class Block:
     def band_count(self) -> int:
         """Number of bands."""
         return int(self.values.shape[2 if self.layout == "hwc" else 0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparsePixels:
+    """Some pixels of a raster.
+
+    Parameters
+    ----------
+    numbers : ndarray of int64, shape (n,)
+        Which pixels: row * columns + column, strictly increasing.
+    values : ndarray, shape (n, bands)
+        int8 (quantised) or float32 pixels.
+    scales : ndarray of float32, shape (n,) or (n, bands), or None
+        Dequantisation factors; None for float32 values.
+    nodata : float or None
+        The float32 value that means "no data" besides NaN.
+    """
+
+    numbers: NDArray[np.int64]
+    values: NDArray[np.int8] | NDArray[np.float32]
+    scales: NDArray[np.float32] | None
+    nodata: float | None = None
 
 
 class QuantizedRaster(Block):
