@@ -311,24 +311,6 @@ def test_a_directory_with_tiles_of_unknown_origin_stays_unlabelled(
     assert not (download.out / "tessera_metadata.json").exists()
 
 
-def test_an_export_by_the_api_is_recorded_where_the_command_recorded_it(
-    download: Command, tiny_world: SampleWorld
-) -> None:
-    from geotessera import GeoTessera
-
-    assert download("--bands", "0").exit_code == 0
-    client = GeoTessera(
-        base_url=download.base, cache_dir=download.cache, embeddings_dir=download.out
-    )
-    tile = tiny_world.tiles[0].tile
-    client.export_embedding_geotiffs([tile], download.out, bands=[1])
-    entry = FileRecords(download.out).load()[download.tiff().relative_to(download.out).as_posix()]
-    assert entry.sha256 == hashlib.sha256(download.tiff().read_bytes()).hexdigest()
-    elsewhere = download.out.parent / "elsewhere"
-    client.export_embedding_geotiffs([tile], elsewhere, bands=[1])
-    assert not (elsewhere / ".geotessera").exists()
-
-
 # --- Failures ---------------------------------------------------------------------------
 
 

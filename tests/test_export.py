@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import rasterio
 
+from geotessera import GeoTessera
 from geotessera.errors import BandError, InputError, UnwritableDestination
-from geotessera.export import check_export_options, compressions, export_tile
+from geotessera.export import check_export_options, compressions, export_tile, record_export
+from geotessera.remote.records import FileRecords
 from geotessera.sources import GeoTiff, NpyTile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from geotessera.testing import SampleWorld, WorldTile
 
 
@@ -176,3 +178,57 @@ def test_unwritable(truth: WorldTile, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UnwritableDestination):
         export_tile(NpyTile(*truth.files).open(), tmp_path / "file" / "x.tif")
+
+
+# --- Records ------------------------------------------------------------------------------
+
+
+def recorded(directory: Path, path: Path) -> str | None:
+    entry = FileRecords(directory).load().get(path.relative_to(directory).as_posix())
+    return None if entry is None else entry.sha256
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_every_export_into_a_tile_directory_is_recorded(
+    tiny_world: SampleWorld, tmp_path: Path
+) -> None:
+    one = tiny_world.tiles[0].tile
+    tiles = tiny_world.checkout(tmp_path / "tiles")
+    client = GeoTessera(
+        base_url=tiny_world.root(), cache_dir=tmp_path / "cache", embeddings_dir=tiles
+    )
+    for bands in ([0], [1]):  # the second time over the first
+        (path,) = map(Path, client.export_embedding_geotiffs([one], tiles, bands=bands))
+        assert recorded(tiles, path) == sha256(path)
+    for bands in ([2], [0]):
+        client.export_embedding_geotiff(one.lon, one.lat, path, bands=bands)
+        assert recorded(tiles, path) == sha256(path)
+    elsewhere = tmp_path / "elsewhere"
+    (path,) = map(Path, client.export_embedding_geotiffs([one], elsewhere, bands=[0]))
+    assert recorded(elsewhere, path) == sha256(path)
+
+
+def test_an_export_outside_of_tile_directories_leaves_nothing_beside_it(
+    tiny_world: SampleWorld, tmp_path: Path
+) -> None:
+    one = tiny_world.tiles[0].tile
+    tiles = tiny_world.checkout(tmp_path / "tiles")
+    client = GeoTessera(
+        base_url=tiny_world.root(), cache_dir=tmp_path / "cache", embeddings_dir=tiles
+    )
+    client.export_embedding_geotiff(one.lon, one.lat, tmp_path / "maps" / "mine.tif", bands=[0])
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["mine.tif"]
+    assert not (tmp_path / ".geotessera").exists()
+
+
+def test_a_file_that_cannot_be_recorded_is_good_nevertheless(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".geotessera").write_text("in the way")
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"good")
+    record_export(path)
+    assert "could not be recorded" in caplog.text

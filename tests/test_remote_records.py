@@ -29,6 +29,19 @@ def test_what_is_recorded_is_loaded(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
 
 
+def test_what_is_removed_is_forgotten_and_may_come_back(tmp_path: Path) -> None:
+    records = FileRecords(tmp_path)
+    records.record("a", 1, "aa")
+    kept = records.record("b", 2, "bb")
+    records.forget(["a", "never recorded"])
+    assert records.load() == {"b": kept}
+    assert len(records.path.read_text().splitlines()) == 3
+    again = records.record("a", 3, "cc")
+    assert records.load() == {"b": kept, "a": again}
+    with pytest.raises(InputError, match="below"):
+        records.forget(["../x"])
+
+
 @pytest.mark.parametrize("bad", ["/etc/passwd", "../x", "a/../../x", ""])
 def test_only_paths_below_the_directory(bad: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="below"):

@@ -616,7 +616,7 @@ class GeoTessera:
         InputError
             (a `ValueError`) for a compression that GDAL does not offer.
         """
-        from geotessera.export import check_export_options, export_tile
+        from geotessera.export import check_export_options, export_tile, record_export
 
         check_export_options(bands=bands, compress=compress, cog=cog)
         tile = self._tile(TileId.of(year, *tile_from_world(lon, lat)))
@@ -630,6 +630,7 @@ class GeoTessera:
             compress=compress,
             cog=cog,
         )
+        record_export(path)
         return str(path)
 
     def export_embedding_geotiffs(
@@ -671,7 +672,6 @@ class GeoTessera:
         """
         from geotessera.export import check_export_options
         from geotessera.layout import geotiff_path
-        from geotessera.remote.records import FileRecords
 
         if bbox is not None:
             _retired(
@@ -684,9 +684,6 @@ class GeoTessera:
         check_export_options(bands=bands, compress=compress, cog=cog)
         check_dataset_dir(output_dir, *self._dataset)
         tiles = [TileId.of(*tile) for tile in tiles_to_fetch]
-        # A file that is recorded is recorded anew, lest `verify` take it for damaged.
-        records = FileRecords(output_dir)
-        recorded = records.load()
         paths: list[str] = []
         for done, tile in enumerate(tiles):
             if progress_callback is not None:
@@ -697,8 +694,6 @@ class GeoTessera:
                     tile.lon, tile.lat, path, tile.year, bands, compress, cog=cog
                 )
             )
-            if path.relative_to(output_dir).as_posix() in recorded:
-                records.record_local([path])
         if progress_callback is not None and tiles:
             progress_callback(len(tiles), len(tiles), "Export complete")
         return paths

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import functools
+import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geotessera import _native
-from geotessera.datasets import dataset_tags
-from geotessera.errors import InputError
+from geotessera.datasets import EMBEDDINGS_DIR_NAME, dataset_tags
+from geotessera.errors import InputError, UnwritableDestination
 from geotessera.remote.partfile import PartFile, atomic_path
+from geotessera.remote.records import FileRecords
+from geotessera.sidecar import TESSERA_METADATA_FILENAME
 from geotessera.sources.base import RasterSource, check_bands
-from geotessera.types import Block, GridSpec, Window
+from geotessera.sources.floats import as_float
+from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from geotessera.types import TileId
 
-__all__ = ["check_export_options", "compressions", "export_tile"]
+__all__ = [
+    "SOURCE_BANDS_TAG",
+    "check_export_options",
+    "compressions",
+    "export_tile",
+    "record_export",
+]
+
+logger = logging.getLogger("geotessera")
+
+SOURCE_BANDS_TAG = "GEOTESSERA_SOURCE_BANDS"
+"""Tag with the number of bands of what was exported: says whether a file holds them all."""
 
 BLOCK = 256
 """Height and width of the blocks of an exported tile."""
@@ -161,6 +173,36 @@ def export_tile(
     return target
 
 
+def record_export(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
+    """Record size and SHA-256 of an exported file, so that `verify` can tell later damage.
+
+    A failure is only logged: the file itself is good.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    root : path, optional
+        The tile directory that it lies in; by default the nearest one around it. A file
+        that lies in none is not recorded.
+    """
+    file = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+    directory = next(filter(_is_tile_directory, file.parents), None)
+    if root is not None:
+        directory = Path(os.path.abspath(root))  # noqa: PTH100
+    if directory is None:
+        return
+    try:
+        FileRecords(directory).record_local([file])
+    except UnwritableDestination as error:
+        logger.warning("What is known of %s could not be recorded: %s", path, error)
+
+
+def _is_tile_directory(path: Path) -> bool:
+    marks = (".geotessera", TESSERA_METADATA_FILENAME, EMBEDDINGS_DIR_NAME)
+    return any((path / mark).exists() for mark in marks)
+
+
 def _tags(
     source: RasterSource, tile: TileId | None, dataset: tuple[str, str] | None
 ) -> dict[str, str]:
@@ -176,6 +218,7 @@ def _tags(
         tags["TESSERA_TILE_LON"] = f"{tile.lon:.2f}"
     tags["TESSERA_DESCRIPTION"] = "GeoTessera satellite embedding tile"
     tags["GEOTESSERA_VERSION"] = _native.__version__
+    tags[SOURCE_BANDS_TAG] = str(source.band_count)
     return tags
 
 
@@ -208,7 +251,7 @@ def _write_geotiff(
         dataset.update_tags(**tags)
         dataset.descriptions = tuple(f"Tessera_Band_{band}" for band in bands)
         for window in _blocks(grid):
-            values = _as_float(source.read(window), bands)
+            values = as_float(source.read(window), bands)
             # Pixel order in memory is pixel order in the file: GDAL copies, not transposes.
             dataset.write(
                 values.transpose(2, 0, 1),
@@ -224,19 +267,6 @@ def _blocks(grid: GridSpec) -> Iterator[Window]:
     for row in range(0, grid.height, BLOCK):
         for col in range(0, grid.width, BLOCK):
             yield Window(row, col, min(BLOCK, grid.height - row), min(BLOCK, grid.width - col))
-
-
-def _as_float(block: Block, bands: list[int]) -> NDArray[np.float32]:
-    """Return bands of a block as float32 (height, width, band)."""
-    if block.scales is not None:
-        quantised: NDArray[np.int8] = block.values  # type: ignore[assignment]
-        return _native.dequantize(
-            quantised, block.scales, bands=bands, layout=block.layout, out_layout="hwc"
-        )
-    values: NDArray[np.float32] = block.values  # type: ignore[assignment]
-    if block.layout == "chw":
-        values = values.transpose(1, 2, 0)
-    return values if bands == list(range(values.shape[2])) else values[..., bands]
 
 
 def _copy_as_cog(source: Path, target: Path, compress: str) -> None:

@@ -18,6 +18,7 @@ from geotessera.layout import (
     scan_geotiffs,
     scan_npy,
 )
+from geotessera.sources.floats import as_float
 from geotessera.sources.geotiff import GeoTiff
 from geotessera.sources.local import find_tile
 from geotessera.sources.npy import NpyTile
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from geotessera.sources.base import RasterSource
     from geotessera.sources.local import LocalTile
-    from geotessera.types import Block, Method
+    from geotessera.types import Method
 
 __all__ = [
     "EMBEDDINGS_DIR_NAME",
@@ -267,7 +268,7 @@ class Tile:
         FileNotFoundError, FormatError
             If a file is missing or is not what it should be.
         """
-        return _as_float(self.source().read())
+        return as_float(self.source().read())
 
     def iter_blocks(self, rows: int = 128) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first row, float32 (h, width, band)) from the top, NaN where nothing is.
@@ -289,7 +290,7 @@ class Tile:
         rows = max(1, min(rows, _STRIP_BYTES // (width * source.band_count * 4)))
         for top in range(0, height, rows):
             window = Window(top, 0, min(rows, height - top), width)
-            yield top, _as_float(source.read(window))
+            yield top, as_float(source.read(window))
 
     def sample_at_point(self, lon: float, lat: float) -> NDArray[np.float32]:
         """Return the embedding of the pixel at a point: float32 (band,), NaN outside."""
@@ -360,16 +361,6 @@ class Tile:
         if self._descriptor is None:
             return None
         return "geotiff" if isinstance(self._descriptor, GeoTiff) else "npy"
-
-
-def _as_float(block: Block) -> NDArray[np.float32]:
-    from geotessera import _native
-
-    if block.scales is not None:
-        quantised: NDArray[np.int8] = block.values  # type: ignore[assignment]
-        return _native.dequantize(quantised, block.scales, layout=block.layout, out_layout="hwc")
-    values: NDArray[np.float32] = block.values  # type: ignore[assignment]
-    return values
 
 
 def _identity_of_centre(path: Path) -> TileId:

@@ -1,6 +1,7 @@
 """What is known of the files in a tile directory: ``.geotessera/files.jsonl``.
 
-One JSON object a line, the last line of a path wins. Written by appending alone, so that
+One JSON object a line, the last line of a path wins; one with ``"removed": true`` says that
+the file was removed on purpose. Written by appending alone, so that
 threads and processes need no lock; a line that was cut off is skipped by the reader.
 """
 
@@ -64,12 +65,16 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def _parse(line: bytes) -> FileRecord | None:
+def _parse(line: bytes) -> FileRecord | str | None:
+    """Return a line's record, or the path of a file that was removed; None for neither."""
     try:
         fields = json.loads(line)
         known = {name: fields.get(name) for name in _TYPES}
+        removed = fields.get("removed") is True
     except (ValueError, AttributeError, RecursionError):
         return None
+    if removed and isinstance(known["path"], str):
+        return str(known["path"])
     if all(isinstance(known[name], kind) for name, kind in _TYPES.items()):
         return FileRecord(**known)
     return None
@@ -114,13 +119,35 @@ class FileRecords:
         UnwritableDestination
             If the record cannot be written.
         """
-        relative = PurePosixPath(Path(relative_path).as_posix())
+        entry = FileRecord(self._relative(relative_path), size, sha256, md5, etag, url, mtime)
+        self._append(asdict(entry))
+        return entry
+
+    def forget(self, relative_paths: Iterable[str | os.PathLike[str]]) -> None:
+        """Record that files are removed on purpose; do so before they are.
+
+        Raises
+        ------
+        InputError
+            If a path is absolute or leaves the directory.
+        UnwritableDestination
+            If the record cannot be written.
+        """
+        recorded = self.load()
+        for relative in map(self._relative, relative_paths):
+            if relative in recorded:
+                self._append({"path": relative, "removed": True})
+
+    def _relative(self, path: str | os.PathLike[str]) -> str:
+        relative = PurePosixPath(Path(path).as_posix())
         if relative.is_absolute() or ".." in relative.parts or not relative.parts:
             raise InputError(
-                f"{str(relative_path)!r} is not a path below {self.directory}: give a relative one"
+                f"{str(path)!r} is not a path below {self.directory}: give a relative one"
             )
-        entry = FileRecord(str(relative), size, sha256, md5, etag, url, mtime)
-        line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
+        return str(relative)
+
+    def _append(self, fields: dict[str, Any]) -> None:
+        line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         with writing_to(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+", buffering=0) as file:
@@ -130,7 +157,6 @@ class FileRecords:
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return entry
 
     def record_local(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         """Hash files that were made here, on all cores, and record them.
@@ -161,5 +187,11 @@ class FileRecords:
             content = self.path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        parsed = (_parse(line) for line in content.splitlines())
-        return {entry.path: entry for entry in parsed if entry is not None}
+        found: dict[str, FileRecord] = {}
+        for line in content.splitlines():
+            entry = _parse(line)
+            if isinstance(entry, FileRecord):
+                found[entry.path] = entry
+            elif entry is not None:
+                found.pop(entry, None)
+        return found
