@@ -20,9 +20,11 @@ __all__ = [
     "dequantize",
     "group_by_tile",
     "hash_files",
+    "needed_pixels",
     "num_threads",
     "points_array",
     "project",
+    "read_records",
     "sample",
     "set_num_threads",
     "simd_level",
@@ -60,7 +62,27 @@ def sample(
     out: NDArray[np.float32] | None = None,
     status: NDArray[np.uint8] | None = None,
     pixels: NDArray[np.int32] | None = None,
+    shape: tuple[int, int] | None = None,
+    present: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]: ...
+def needed_pixels(
+    shape: tuple[int, int],
+    transform: tuple[float, float, float, float, float, float],
+    points: NDArray[np.float64],
+    *,
+    epsg: int | None = None,
+    index: NDArray[np.int64] | None = None,
+    method: Method = "nearest",
+    rule: PixelRule = "floor",
+) -> NDArray[np.int64]: ...
+def read_records(
+    path: str | PathLike[str],
+    offset: int,
+    record_bytes: int,
+    numbers: NDArray[np.int64],
+    *,
+    size: int | None = None,
+) -> NDArray[np.uint8]: ...
 def project(
     lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -48,6 +48,7 @@ fn benches(c: &mut Criterion) {
             crs: None,
             bands: None,
             land: None,
+            present: None,
         };
         group.bench_function(name, |b| {
             b.iter(|| {

@@ -1,6 +1,7 @@
 //! Which pixels make a value, and with what weight.
 
-use crate::grid::PixelRule;
+use crate::coords::Crs;
+use crate::grid::{Grid, PixelRule};
 
 /// How a value between pixel centres is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,49 @@ impl Footprint {
     #[inline]
     pub fn taps(&self) -> &[Tap] {
         &self.taps[..self.len]
+    }
+
+    /// (row, column) of every pixel that the value depends on, the containing one first.
+    pub fn pixels(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let centre = (self.row, self.col);
+        let others = self.taps().iter().map(|tap| (tap.row, tap.col));
+        std::iter::once(centre).chain(others.filter(move |&at| at != centre))
+    }
+}
+
+/// How positions become footprints: a raster's grid and the manner of reading it.
+#[derive(Clone, Copy, Debug)]
+pub struct Locator {
+    /// (rows, columns) of the raster.
+    pub shape: [usize; 2],
+    /// Where its pixels are.
+    pub grid: Grid,
+    /// The raster's system when positions are longitude and latitude in degrees; None when they
+    /// are in the raster's coordinates.
+    pub crs: Option<Crs>,
+    /// Which pixel owns a position.
+    pub rule: PixelRule,
+    /// Nearest or bilinear.
+    pub method: Method,
+}
+
+impl Locator {
+    /// Where a position lies on the raster; None outside it.
+    #[inline(always)]
+    pub fn locate(&self, x: f64, y: f64) -> Option<Footprint> {
+        let [height, width] = self.shape;
+        let (x, y) = match self.crs {
+            None => (x, y),
+            Some(crs) => {
+                let (x, y) = crs.forward(x, y);
+                match crs.period() {
+                    Some(period) => (self.grid.unwrap_x(x, width, period), y),
+                    None => (x, y),
+                }
+            }
+        };
+        let (u, v) = self.grid.pixel_coordinates(x, y);
+        footprint(u, v, (height, width), self.rule, self.method)
     }
 }
 

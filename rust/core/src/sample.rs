@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use crate::coords::Crs;
 use crate::grid::{Grid, PixelRule};
-use crate::resample::{Footprint, Method, footprint};
+use crate::resample::{Footprint, Locator, Method};
+use crate::sparse::Present;
 use crate::view::{Pixels, View1, View2, ViewMut, ViewMut2, check_bands};
 use crate::{Error, Result, threads};
 
@@ -45,6 +46,8 @@ pub struct Sampler<'a> {
     pub bands: Option<&'a [usize]>,
     /// A landmask of the raster's shape: 0 is water.
     pub land: Option<View2<'a, u8>>,
+    /// Where `pixels` are a list, (pixels, 1, bands): which ones; None where they are the raster.
+    pub present: Option<Present<'a>>,
 }
 
 /// Where the results go.
@@ -144,7 +147,8 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// [`Error::Shape`] where shapes disagree, [`Error::Band`] for a band the raster does not
-    /// have, [`Error::Argument`] for an index that is not strictly increasing or out of range.
+    /// have, [`Error::Argument`] for an index that is not strictly increasing or out of range, or
+    /// where a list of pixels lacks one that a point needs; nothing is written then.
     pub fn sample(
         &self,
         points: View2<'_, f64>,
@@ -156,6 +160,7 @@ impl<'a> Sampler<'a> {
         if let Some(index) = index {
             check_index(index, rows)?;
         }
+        self.check_present(points, index)?;
         let items = index.map_or(rows, <[usize]>::len);
         let row_of = |item: usize| index.map_or(item, |index| index[item]);
         // Cut the outputs where chunks of the index begin: provably disjoint parts.
@@ -179,8 +184,46 @@ impl<'a> Sampler<'a> {
         threads::for_each(parts, |part| self.run(points, index, part))
     }
 
+    /// (rows, columns) of the raster, of which `pixels` may be a part.
+    #[inline(always)]
+    fn shape(&self) -> [usize; 2] {
+        let [height, width, _] = self.pixels.shape();
+        self.present.map_or([height, width], |list| list.shape)
+    }
+
+    #[inline(always)]
+    fn locator(&self) -> Locator {
+        Locator {
+            shape: self.shape(),
+            grid: self.grid,
+            crs: self.crs,
+            rule: self.rule,
+            method: self.method,
+        }
+    }
+
+    /// Checks that a list of pixels is in order and holds all that the points need.
+    ///
+    /// Locating twice costs a tenth of fetching a pixel, and an incomplete list writes nothing.
+    fn check_present(&self, points: View2<'_, f64>, index: Option<&[usize]>) -> Result<()> {
+        let Some(present) = self.present else {
+            return Ok(());
+        };
+        present.check()?;
+        let locator = self.locator();
+        let items = index.map_or(points.shape()[0], <[usize]>::len);
+        (0..items).try_for_each(|item| {
+            let row = index.map_or(item, |index| index[item]);
+            match locator.locate(points.at([row, 0]), points.at([row, 1])) {
+                Some(footprint) => present.check_holds(&footprint),
+                None => Ok(()),
+            }
+        })
+    }
+
     fn check(&self, points: View2<'_, f64>, out: &Outputs<'_>) -> Result<()> {
-        let [height, width, count] = self.pixels.shape();
+        let [height, width] = self.shape();
+        let [stored, across, count] = self.pixels.shape();
         let [rows, axes] = points.shape();
         let shape = |what, expected: &[usize], found: &[usize]| {
             if expected == found {
@@ -195,6 +238,12 @@ impl<'a> Sampler<'a> {
         shape("points", &[rows, 2], &[rows, axes])?;
         if let Some(land) = self.land {
             shape("land", &[height, width], &land.shape())?;
+        }
+        if let Some(present) = self.present {
+            shape("present", &[stored, across], &[present.numbers.len(), 1])?;
+            if let Some(land) = present.land {
+                shape("land", &[stored], &land.shape())?;
+            }
         }
         let bands = match self.bands {
             Some(bands) => {
@@ -257,13 +306,14 @@ impl<'a> Sampler<'a> {
             Method::Bilinear => vec![0.0; 4 * out.values.shape()[1]],
         };
         let row_of = |item: usize| index.map_or(item, |index| index[item]) - base;
+        let locator = self.locator();
         let mut found = [None; GROUP];
         let mut done = 0;
         for first in items.clone().step_by(GROUP) {
             let group = first..items.end.min(first + GROUP);
             for (item, found) in group.clone().zip(&mut found) {
                 let row = base + row_of(item);
-                *found = self.locate(points.at([row, 0]), points.at([row, 1]));
+                *found = locator.locate(points.at([row, 0]), points.at([row, 1]));
                 if let Some(footprint) = found {
                     self.prefetch(footprint);
                 }
@@ -278,28 +328,13 @@ impl<'a> Sampler<'a> {
         out.fill(done..out.status.len());
     }
 
-    /// Where a point lies on the raster.
-    #[inline(always)]
-    fn locate(&self, x: f64, y: f64) -> Option<Footprint> {
-        let [height, width, _] = self.pixels.shape();
-        let (x, y) = match self.crs {
-            None => (x, y),
-            Some(crs) => {
-                let (x, y) = crs.forward(x, y);
-                match crs.period() {
-                    Some(period) => (self.grid.unwrap_x(x, width, period), y),
-                    None => (x, y),
-                }
-            }
-        };
-        let (u, v) = self.grid.pixel_coordinates(x, y);
-        footprint(u, v, (height, width), self.rule, self.method)
-    }
-
     /// Asks for the memory that `emit` will read: points are scattered, so that every one of
     /// them misses the caches.
     #[inline(always)]
     fn prefetch(&self, footprint: &Footprint) {
+        if self.present.is_some() {
+            return; // a list was written a moment ago
+        }
         #[cfg(target_arch = "x86_64")]
         for tap in footprint.taps() {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -342,10 +377,7 @@ impl<'a> Sampler<'a> {
         let Some(found) = found else {
             return out.blank(row, status::OUTSIDE);
         };
-        if self
-            .land
-            .is_some_and(|land| land.at([found.row, found.col]) == 0)
-        {
+        if self.is_water(found.row, found.col) {
             return out.blank(row, status::WATER);
         }
         let valid = match self.method {
@@ -356,6 +388,26 @@ impl<'a> Sampler<'a> {
             out.status.set([row], status::VALID);
         } else {
             out.blank(row, status::NODATA);
+        }
+    }
+
+    #[inline(always)]
+    fn is_water(&self, row: usize, col: usize) -> bool {
+        let land = match self.present {
+            Some(Present {
+                land: Some(land), ..
+            }) => self.place(row, col).map(|[at, _]| land.at([at])),
+            _ => self.land.map(|land| land.at([row, col])),
+        };
+        land == Some(0)
+    }
+
+    /// Where a pixel of the raster is in `pixels`.
+    #[inline(always)]
+    fn place(&self, row: usize, col: usize) -> Option<[usize; 2]> {
+        match &self.present {
+            None => Some([row, col]),
+            Some(present) => present.find(row, col).map(|at| [at, 0]),
         }
     }
 
@@ -397,6 +449,7 @@ impl<'a> Sampler<'a> {
     #[inline(always)]
     fn load<S: Slot>(&self, row: usize, col: usize, out: &mut [S]) -> Option<bool> {
         let asked = out.len();
+        let [row, col] = self.place(row, col)?;
         let valid = match self.pixels {
             Pixels::I8 { q, scales } => {
                 let (q, scales) = (q.pixel(row, col), scales.pixel(row, col));

@@ -57,6 +57,7 @@ fn run(world: &World, method: Method, index: Option<&[usize]>) -> Result<(Vec<f3
         crs: None,
         bands: None,
         land: None,
+        present: None,
     };
     let mut values = vec![MaybeUninit::new(7.0f32); count * SHAPE[2]];
     let mut codes = vec![MaybeUninit::new(9u8); count];

@@ -8,7 +8,9 @@ mod coords;
 mod dequantize;
 mod error;
 mod points;
+mod records;
 mod sample;
+mod sparse;
 mod threads;
 mod tiles;
 
@@ -25,7 +27,9 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(coords::project, m)?)?;
     m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
     m.add_function(wrap_pyfunction!(points::points_array, m)?)?;
+    m.add_function(wrap_pyfunction!(records::read_records, m)?)?;
     m.add_function(wrap_pyfunction!(sample::sample, m)?)?;
+    m.add_function(wrap_pyfunction!(sparse::needed_pixels, m)?)?;
     m.add_function(wrap_pyfunction!(tiles::group_by_tile, m)?)?;
     Ok(())
 }

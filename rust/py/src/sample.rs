@@ -4,6 +4,7 @@ use geotessera_core::coords::Crs;
 use geotessera_core::grid::{Grid, PixelRule};
 use geotessera_core::resample::Method;
 use geotessera_core::sample::{Outputs, Sampler};
+use geotessera_core::sparse::Present;
 use geotessera_core::view::Pixels;
 use numpy::{PyArrayDescrMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -23,7 +24,13 @@ impl<'py> Raster<'py> {
         values: &Bound<'py, PyAny>,
         scales: Option<&Bound<'py, PyAny>>,
         nodata: Option<f64>,
+        listed: bool,
     ) -> PyResult<Self> {
+        let (axes, of_scales): (&[usize], &[usize]) = if listed {
+            (&[2], &[1, 2])
+        } else {
+            (&[3], &[2, 3])
+        };
         let found = dtype_of("values", values)?;
         if found.is_equiv_to(&dtype::<i8>(values.py())) {
             let scales =
@@ -33,8 +40,8 @@ impl<'py> Raster<'py> {
                     "nodata goes with float32 values; int8 values say it with their scales",
                 ));
             }
-            let scales = Input::take("scales", scales, &[2, 3])?;
-            return Ok(Self::I8(Input::take("values", values, &[3])?, scales));
+            let scales = Input::take("scales", scales, of_scales)?;
+            return Ok(Self::I8(Input::take("values", values, axes)?, scales));
         }
         if found.is_equiv_to(&dtype::<f32>(values.py())) {
             if scales.is_some() {
@@ -44,7 +51,7 @@ impl<'py> Raster<'py> {
             }
             // The value is compared in float32, as it was written.
             let nodata = nodata.map(|value| value as f32);
-            return Ok(Self::F32(Input::take("values", values, &[3])?, nodata));
+            return Ok(Self::F32(Input::take("values", values, axes)?, nodata));
         }
         Err(PyTypeError::new_err(format!(
             "values must be an array of int8 or float32, found dtype {found}"
@@ -72,6 +79,27 @@ impl<'py> Raster<'py> {
         }
     }
 
+    /// A list of pixels as a raster of one column.
+    fn listed_pixels(&self) -> PyResult<Pixels<'_>> {
+        match self {
+            Self::I8(values, scales) => {
+                let q = values.view::<2>()?.column();
+                let scales = match scales.shape().len() {
+                    1 => {
+                        let column = scales.view::<1>()?.column();
+                        column.stretch("scales", q.shape()[2]).map_err(to_py)?
+                    }
+                    _ => scales.view::<2>()?.column(),
+                };
+                Pixels::quantized(q, scales).map_err(to_py)
+            }
+            Self::F32(values, nodata) => Ok(Pixels::F32 {
+                values: values.view::<2>()?.column(),
+                nodata: *nodata,
+            }),
+        }
+    }
+
     fn extents(&self) -> Vec<&dyn Extent> {
         match self {
             Self::I8(values, scales) => vec![values, scales],
@@ -80,7 +108,7 @@ impl<'py> Raster<'py> {
     }
 }
 
-fn parse_method(text: &str) -> PyResult<Method> {
+pub fn parse_method(text: &str) -> PyResult<Method> {
     match text {
         "nearest" => Ok(Method::Nearest),
         "bilinear" => Ok(Method::Bilinear),
@@ -90,7 +118,7 @@ fn parse_method(text: &str) -> PyResult<Method> {
     }
 }
 
-fn parse_rule(text: &str) -> PyResult<PixelRule> {
+pub fn parse_rule(text: &str) -> PyResult<PixelRule> {
     match text {
         "floor" => Ok(PixelRule::Floor),
         "nearest" => Ok(PixelRule::Nearest),
@@ -102,7 +130,7 @@ fn parse_rule(text: &str) -> PyResult<PixelRule> {
 
 /// Copies the index: while the GIL is released other threads may write the array, and bounds
 /// that were checked must stay true.
-fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+pub fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let index = Input::<i64>::take("index", index, &[1])?;
     let view = index.view::<1>()?;
     (0..view.len())
@@ -119,9 +147,10 @@ fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 /// Parameters
 /// ----------
 /// values : ndarray of int8 or float32
-///     Pixels, three axes in `layout` order.
+///     Pixels, three axes in `layout` order; with `present` a list, (pixel, band).
 /// scales : ndarray of float32 or None
-///     (row, column) or the shape of `values`; None for float32 values.
+///     (row, column), or (pixel,) of a list, or the shape of `values`; None for
+///     float32 values.
 /// transform : tuple of 6 float
 ///     North-up affine transform ``(a, 0, c, 0, e, f)`` from pixel corners to the
 ///     raster's CRS.
@@ -145,7 +174,8 @@ fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 /// nodata : float, optional
 ///     The float32 value that means "no data" beside NaN.
 /// land : ndarray of uint8, shape (H, W), optional
-///     Landmask: where it is 0 the row is NaN and its status WATER.
+///     Landmask: where it is 0 the row is NaN and its status WATER. With `present`
+///     also of the list's pixels, shape (n,).
 /// out : ndarray of float32, shape (N, bands), optional
 ///     Where the values go; the bands of a row must be neighbours in memory. Calls
 ///     that write one `out` must not overlap in time.
@@ -153,6 +183,12 @@ fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 ///     Where the codes of `geotessera.types.Status` go.
 /// pixels : ndarray of int32, shape (N, 2), optional
 ///     Gets row and column of the pixel that contains the point, -1 outside.
+/// shape : tuple of 2 int, optional
+///     With `present`: rows and columns of the raster.
+/// present : ndarray of int64, shape (n,), optional
+///     The listed pixels by flat number, row * columns + column, strictly
+///     increasing; at least what `needed_pixels` names. The results are the same as
+///     from the whole raster.
 ///
 /// Returns
 /// -------
@@ -165,7 +201,8 @@ fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 /// ------
 /// ValueError
 ///     Shapes that disagree, a rotated transform, an unknown EPSG code, an index
-///     that is not strictly increasing, outputs that are read-only or overlap.
+///     that is not strictly increasing, outputs that are read-only or overlap, a
+///     pixel that a point needs and `present` lacks.
 /// TypeError
 ///     A wrong dtype.
 /// geotessera.errors.BandError
@@ -173,7 +210,7 @@ fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 #[pyfunction]
 #[pyo3(signature = (values, scales, transform, points, *, epsg=None, index=None, method="nearest",
     rule="floor", layout="hwc", bands=None, nodata=None, land=None, out=None, status=None,
-    pixels=None))]
+    pixels=None, shape=None, present=None))]
 #[allow(clippy::too_many_arguments)] // the contract of `_native.pyi`
 pub fn sample<'py>(
     py: Python<'py>,
@@ -192,13 +229,33 @@ pub fn sample<'py>(
     out: Option<&Bound<'py, PyAny>>,
     status: Option<&Bound<'py, PyAny>>,
     pixels: Option<&Bound<'py, PyAny>>,
+    shape: Option<[usize; 2]>,
+    present: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let raster = Raster::take(values, scales, nodata)?;
-    let view = raster.pixels(Layout::parse("layout", layout)?)?;
+    let raster = Raster::take(values, scales, nodata, present.is_some())?;
+    let layout = Layout::parse("layout", layout)?;
+    let (shape, numbers) = match (shape, present) {
+        (None, None) => (None, None),
+        (Some(shape), Some(present)) => (
+            Some(shape),
+            Some(Input::<i64>::take("present", present, &[1])?),
+        ),
+        _ => return Err(PyValueError::new_err("shape and present go together")),
+    };
+    let view = match numbers {
+        None => raster.pixels(layout)?,
+        Some(_) if layout == Layout::Hwc => raster.listed_pixels()?,
+        Some(_) => return Err(PyValueError::new_err("layout 'chw' has no list of pixels")),
+    };
     let points = Input::<f64>::take("points", points, &[2])?;
     let land = land
-        .map(|land| Input::<u8>::take("land", land, &[2]))
+        .map(|land| {
+            let axes: &[usize] = if numbers.is_some() { &[1, 2] } else { &[2] };
+            Input::<u8>::take("land", land, axes)
+        })
         .transpose()?;
+    let listed_land = land.as_ref().filter(|land| land.shape().len() == 1);
+    let whole_land = land.as_ref().filter(|land| land.shape().len() == 2);
     let bands = crate::array::bands(bands, view.shape()[2])?;
     let index = index.map(take_index).transpose()?;
     let sampler = Sampler {
@@ -208,7 +265,15 @@ pub fn sample<'py>(
         rule: parse_rule(rule)?,
         crs: epsg.map(Crs::from_epsg).transpose().map_err(to_py)?,
         bands: bands.as_deref(),
-        land: land.as_ref().map(Input::view).transpose()?,
+        land: whole_land.map(Input::view).transpose()?,
+        present: match (shape, &numbers) {
+            (Some(shape), Some(numbers)) => Some(Present {
+                shape,
+                numbers: numbers.view()?,
+                land: listed_land.map(Input::view).transpose()?,
+            }),
+            _ => None,
+        },
     };
 
     let rows = points.shape()[0];
@@ -223,6 +288,7 @@ pub fn sample<'py>(
     let mut inputs = raster.extents();
     inputs.push(&points);
     inputs.extend(land.as_ref().map(|land| land as &dyn Extent));
+    inputs.extend(numbers.as_ref().map(|numbers| numbers as &dyn Extent));
     out.refuse_overlap(&inputs)?;
     status.refuse_overlap(&inputs)?;
     status.refuse_overlap(&[&out])?;

@@ -238,6 +238,16 @@ impl<'a, T, const N: usize> View<'a, T, N> {
 }
 
 impl<'a, T> View1<'a, T> {
+    /// The lane as a raster of one column.
+    pub fn column(&self) -> View2<'a, T> {
+        View {
+            ptr: self.ptr,
+            shape: [self.shape[0], 1],
+            strides: [self.strides[0], 0],
+            lifetime: PhantomData,
+        }
+    }
+
     /// The lane as a slice, when its elements are neighbours.
     #[inline]
     pub fn as_slice(&self) -> Option<&'a [T]> {
@@ -251,6 +261,16 @@ impl<'a, T> View1<'a, T> {
 }
 
 impl<'a, T> View2<'a, T> {
+    /// Rows of bands as a raster of one column.
+    pub fn column(&self) -> View3<'a, T> {
+        View {
+            ptr: self.ptr,
+            shape: [self.shape[0], 1, self.shape[1]],
+            strides: [self.strides[0], 0, self.strides[1]],
+            lifetime: PhantomData,
+        }
+    }
+
     /// One lane along the second axis.
     ///
     /// # Panics

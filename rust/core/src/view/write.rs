@@ -183,6 +183,22 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         parts
     }
 
+    /// All elements as one slice, when they are in C order without gaps.
+    pub fn into_slice(self) -> Option<&'a mut [MaybeUninit<T>]> {
+        if self.is_empty() {
+            return Some(&mut []);
+        }
+        let mut step = 1;
+        for axis in (0..N).rev() {
+            if self.shape[axis] > 1 && self.strides[axis] != step {
+                return None;
+            }
+            step *= self.shape[axis] as isize;
+        }
+        // SAFETY: the elements are exactly this slice, and `self` had sole access for 'a.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.ptr.cast(), self.len()) })
+    }
+
     /// The address of an element.
     ///
     /// # Safety
