@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera import _native
-from geotessera.errors import GeoTesseraError, InputError
+from geotessera.errors import GeoTesseraError, InputError, TileError
 from geotessera.types import Status, TileId, Window
 
 if TYPE_CHECKING:
@@ -72,9 +72,34 @@ def sample_source(
     values : ndarray of float32, shape (N, bands)
     status : ndarray of uint8, shape (N,)
     """
-    block = source.pixels()
-    epsg = source.grid.epsg
-    if block is None or not has_exact_projection(epsg):
+    grid = source.grid
+    epsg = grid.epsg
+    exact = has_exact_projection(epsg)
+    if exact and source.prefers_gather(len(points) if rows is None else len(rows)):
+        shape = grid.height, grid.width
+        needed = _native.needed_pixels(
+            shape, grid.transform, points, epsg=epsg, index=rows, method=method
+        )
+        if (some := source.gather(needed)) is not None:
+            return _native.sample(
+                some.values,
+                some.scales,
+                grid.transform,
+                points,
+                epsg=epsg,
+                index=rows,
+                method=method,
+                bands=bands,
+                nodata=some.nodata,
+                land=_landmask(source) if mask_water else None,
+                out=values,
+                status=status,
+                pixels=pixels,
+                shape=shape,
+                present=some.numbers,
+            )
+    block = source.pixels() if exact else None
+    if block is None:
         return _sample_windows(
             source, points, rows, values, status, pixels, method, bands, mask_water
         )
@@ -89,11 +114,21 @@ def sample_source(
         layout=block.layout,
         bands=bands,
         nodata=block.nodata,
-        land=source.land() if mask_water else None,
+        land=_landmask(source) if mask_water else None,
         out=values,
         status=status,
         pixels=pixels,
     )
+
+
+def _landmask(source: RasterSource) -> NDArray[np.uint8]:
+    land = source.land()
+    if land is None:
+        raise TileError(
+            f"{source.provenance.source or 'the raster'} has no landmask beside it, so water "
+            "cannot be masked: fetch the tile's landmask, or leave out mask_water"
+        )
+    return land
 
 
 def has_exact_projection(epsg: int | None) -> bool:
@@ -139,7 +174,7 @@ def _sample_windows(
     found = np.full((len(rows), values.shape[1]), np.nan, np.float32)
     found_status = np.full(len(rows), Status.OUTSIDE, np.uint8)
     found_pixels = np.full((len(rows), 2), -1, np.int32)
-    land = source.land() if mask_water else None
+    land = _landmask(source) if mask_water else None
     for window, members in _windows_of(source, xy):
         block = source.read(window)
         part = np.s_[

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, Self
 
 from geotessera.errors import BandError, InputError
-from geotessera.types import Block, GridSpec, Provenance, Window
+from geotessera.types import Block, GridSpec, Provenance, SparsePixels, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,27 @@ class RasterSource(ABC):
         """Return the whole raster as a memory-mapped block, or None where that cannot be.
 
         Nothing is read until pixels are touched, and then only their pages.
+        """
+        return None
+
+    def prefers_gather(self, count: int) -> bool:
+        """Return whether `gather` is the cheaper way to the pixels of so many points."""
+        return False
+
+    def gather(self, numbers: NDArray[np.int64]) -> SparsePixels | None:
+        """Read some pixels and nothing else, or return None where that cannot be.
+
+        Parameters
+        ----------
+        numbers : ndarray of int64, shape (n,)
+            row * columns + column, strictly increasing, as `_native.needed_pixels` names them.
+
+        Raises
+        ------
+        OSError
+            If the pixels cannot be read.
+        FormatError
+            (a `RuntimeError`) if the file turns out to be damaged.
         """
         return None
 
