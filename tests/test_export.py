@@ -82,6 +82,7 @@ def test_profile_and_tags(truth: WorldTile, tmp_path: Path) -> None:
         "TESSERA_DATASET_VERSION": "1.1",
         "TESSERA_DATASET_VERSION_PATH": "v1.1",
         "TESSERA_DATASET_VARIANT": "cambridge",
+        "GEOTESSERA_SOURCE_BANDS": "4",
         "TESSERA_YEAR": "2024",
         "TESSERA_TILE_LAT": "83.65",
         "TESSERA_TILE_LON": "23.95",
