@@ -558,6 +558,52 @@ def test_a_damaged_local_tile_is_no_nan(gt: GeoTessera, tiles_dir: Path) -> None
         gt.fetch_embedding(*SEAM[0], 2024)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transform": rasterio.Affine(20, 0, 500_000, 0, -20, 9_290_000)},
+        {"transform": rasterio.Affine(10, 0, 500_000, 0, 10, 9_290_000)},
+        {"transform": rasterio.Affine(10, 1, 500_000, 0, -10, 9_290_000)},
+        {"transform": rasterio.Affine(10, 0, 400_000, 0, -10, 9_290_000)},
+        {"crs": "EPSG:32733"},
+        {"crs": "EPSG:4326"},
+    ],
+)
+def test_a_landmask_of_another_place_is_an_error(
+    gt: GeoTessera, tiles_dir: Path, change: dict[str, object]
+) -> None:
+    path = next(tiles_dir.rglob("grid_24.05_83.65.tiff"))
+    with rasterio.open(path) as dataset:
+        profile, mask = {**dataset.profile, **change}, dataset.read()
+    path.unlink()  # a hard link: the world's own file stays whole
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(mask)
+    with pytest.raises(RuntimeError, match="landmask"):
+        gt.fetch_embedding(*SEAM[1], 2024)
+    _, status = gt.sample_embeddings_at_points(SEAM, 2024, errors="coerce", return_status=True)
+    assert status[1] == Status.FAILED
+    assert status[0] in (Status.VALID, Status.NODATA)
+
+
+def test_threads_may_be_the_first_to_need_a_crs(small_world: SampleWorld, tiles_dir: Path) -> None:
+    code = (
+        "import threading; from geotessera import GeoTessera\n"
+        f"gt = GeoTessera(base_url={str(small_world.root('B'))!r}, "
+        f"embeddings_dir={str(tiles_dir)!r})\n"
+        "start, failed = threading.Barrier(16), []\n"
+        "def work():\n"
+        "    start.wait()\n"
+        f"    try: gt.fetch_embedding(*{SEAM[0]}, 2024)\n"
+        "    except BaseException as error: failed.append(error)\n"
+        "threads = [threading.Thread(target=work) for _ in range(16)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "assert not failed, failed\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
 def test_sixteen_threads_share_a_client(small_world: SampleWorld, tmp_path: Path) -> None:
     with LoopbackServer(small_world.root("B")) as server:
         gt = GeoTessera(base_url=server.url, embeddings_dir=tmp_path / "shared")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, SupportsIndex
@@ -97,6 +99,24 @@ class Window(NamedTuple):
     width: int
 
 
+_crs_lock = threading.Lock()
+
+
+@functools.cache
+def _made_crs(epsg_or_wkt: int | str) -> CRS:
+    from rasterio.crs import CRS
+
+    if isinstance(epsg_or_wkt, int):
+        return CRS.from_epsg(epsg_or_wkt)
+    return CRS.from_wkt(epsg_or_wkt)
+
+
+def _crs(epsg_or_wkt: int | str) -> CRS:
+    # Threads that import rasterio together may use PROJ before it knows where its data are.
+    with _crs_lock:
+        return _made_crs(epsg_or_wkt)
+
+
 @dataclass(frozen=True, slots=True)
 class GridSpec:
     """Where the pixels of a raster are.
@@ -125,11 +145,7 @@ class GridSpec:
     @property
     def crs(self) -> CRS:
         """The coordinate reference system as rasterio's object."""
-        from rasterio.crs import CRS
-
-        if isinstance(self.epsg_or_wkt, int):
-            return CRS.from_epsg(self.epsg_or_wkt)
-        return CRS.from_wkt(self.epsg_or_wkt)
+        return _crs(self.epsg_or_wkt)
 
     @property
     def crs_name(self) -> str:

@@ -6,16 +6,21 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from geotessera import _native
 from geotessera.errors import FormatError, InputError
-from geotessera.grid import PIXEL_METRES
+from geotessera.grid import PIXEL_METRES, epsg_of_tile, parse_grid_name
 from geotessera.sources.tiff import read_header
 from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Georeference", "read_georeference", "read_mask", "snap"]
+
+_REACH_METRES = 8000
+"""How far from its cell's centre a tile's raster may end; half a cell is 5.6 km."""
 
 type Georeference = Literal["landmask", "snapped"]
 """Whose affine transform a tile gets: the landmask's as it is, or moved to the 10 m grid."""
@@ -61,12 +66,38 @@ def read_georeference(path: str | Path, georeference: Georeference = "landmask")
     FileNotFoundError
         If there is no landmask.
     FormatError
-        (a `RuntimeError`) if it is not a GeoTIFF, or has no CRS or transform.
+        (a `RuntimeError`) if it is not a GeoTIFF, has no CRS or transform, or is not the
+        landmask of the tile that it is named after.
     """
     if georeference not in ("landmask", "snapped"):
         raise InputError(f"georeference {georeference!r}: expected 'landmask' or 'snapped'")
     grid = read_header(path).grid
+    _check_place(Path(path), grid)
     return snap(grid) if georeference == "snapped" else grid
+
+
+def _check_place(path: Path, grid: GridSpec) -> None:
+    """Raise `FormatError` unless a landmask lies where its tile is; it alone says so."""
+    a, b, left, d, e, top = grid.transform
+    if (a, b, d, e) != (PIXEL_METRES, 0.0, 0.0, -PIXEL_METRES):
+        raise FormatError(
+            f"{path} is not the landmask of a tile: expected a north-up raster of 10 m pixels, "
+            f"found the transform {grid.transform}. Delete it and fetch it again."
+        )
+    lon, lat = parse_grid_name(path.name)
+    if lon is None or lat is None:
+        return
+    epsg = epsg_of_tile(lon, lat)
+    x, y = (float(axis[0]) for axis in _native.project(np.array([lon]), np.array([lat]), epsg))
+    right, bottom = left + a * grid.width, top + e * grid.height
+    near = left - _REACH_METRES < x < right + _REACH_METRES
+    near &= bottom - _REACH_METRES < y < top + _REACH_METRES
+    if grid.epsg != epsg or not near:
+        raise FormatError(
+            f"{path} is not the landmask of its tile, whose centre is ({x:.0f}, {y:.0f}) in "
+            f"EPSG:{epsg}: it covers {grid.bounds} in {grid.crs_name}. "
+            "Delete it and fetch it again."
+        )
 
 
 def read_mask(path: str | Path, window: Window | None = None) -> NDArray[np.uint8]:
