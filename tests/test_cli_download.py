@@ -139,6 +139,46 @@ def test_no_keep_npy_removes_only_what_the_run_fetched(
     assert download.tiff().exists()
 
 
+def test_no_keep_npy_keeps_what_the_user_had_though_the_run_refreshed_it(
+    download: Command, tiny_world: SampleWorld
+) -> None:
+    assert download("--format", "npy").exit_code == 0
+    first, second = (local_tile_files(download.out, one.tile) for one in tiny_world.tiles)
+    first.scales.write_bytes(first.scales.read_bytes()[:-7])
+    second.scales.unlink()  # the embedding and the landmask are the user's
+    assert download.json("--bands", "0", "--no-keep-npy")["exported"] == 2
+    assert all(path.exists() for path in first)
+    assert second.embedding.exists()
+    assert second.landmask.exists()
+    assert not second.scales.exists()
+
+
+def test_no_keep_npy_keeps_a_landmask_that_other_arrays_need(
+    small_world: SampleWorld, tmp_path: Path
+) -> None:
+    download = Command(small_world, tmp_path)
+    west = ("--tile", "23.95,83.65")
+    assert download("--format", "npy", "--year", "2023", *west, region=None).exit_code == 0
+    files = local_tile_files(download.out, small_world.tile(23.95, 83.65).tile)
+    older = local_tile_files(download.out, small_world.tile(23.95, 83.65, 2023).tile)
+    for compress in ("none", "lzw"):  # the landmask is there before; the run fetches it
+        words = ("--bands", "0", "--no-keep-npy", "--compress", compress)
+        assert download(*words, *west, region=None).exit_code == 0
+        assert not files.embedding.exists()
+        assert not files.scales.exists()
+        assert all(path.exists() for path in older)
+        files.landmask.unlink()
+
+
+def test_what_no_keep_npy_removes_is_not_missing(download: Command) -> None:
+    assert download("--bands", "0", "--no-keep-npy").exit_code == 0
+    assert set(FileRecords(download.out).load()) == {
+        download.tiff(number).relative_to(download.out).as_posix() for number in (0, 1)
+    }
+    result = CliRunner().invoke(cli.app, ["verify", str(download.out), "--no-registry"])
+    assert result.exit_code == 0, result.output
+
+
 # --- Regions ----------------------------------------------------------------------------
 
 
@@ -266,6 +306,22 @@ def test_a_foreign_or_damaged_geotiff_is_made_again(download: Command) -> None:
     download.tiff(1).write_bytes(b"II*\0 nothing more")
     document = download.json("--bands", "0")
     assert (document["exported"], document["skipped"]) == (2, 0)
+
+
+@pytest.mark.parametrize("options", [[], ["--cog"], ["--compress", "none"]])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_truncated_geotiff_is_made_again(
+    download: Command, options: list[str], recorded: bool
+) -> None:
+    assert download("--bands", "0,1", *options).exit_code == 0
+    whole = download.tiff().read_bytes()
+    download.tiff().write_bytes(whole[: -len(whole) // 8])
+    if not recorded:
+        shutil.rmtree(download.out / ".geotessera")
+    document = download.json("--bands", "0,1", *options)
+    assert (document["exported"], document["skipped"]) == (1, 1)
+    with rasterio.open(download.tiff()) as raster:
+        raster.read()
 
 
 @pytest.mark.parametrize("which", ["embedding", "scales", "landmask"])
@@ -436,3 +492,78 @@ def test_registry_dir_and_generation_a(tmp_path: Path) -> None:
         shutil.copy(path, registries)
     document = download.json("--format", "npy", "--registry-dir", str(registries))
     assert document["downloaded"]["files"] == 6
+
+
+# --- Mirrors whose tiles do not fill their cells -----------------------------------------
+
+CUSTOM = (50, 40, 128)
+
+
+@pytest.fixture
+def custom(tmp_path: Path) -> Command:
+    """A mirror of generation A-simple with one small tile of 128 bands."""
+    world = SampleWorld.build(
+        tmp_path / "world", size="tiny", generation="A-simple", tiles=[(2024, 23.95, 83.65)]
+    )
+    (one,) = world.tiles
+    height, width, _ = CUSTOM
+    rng = np.random.default_rng(1)
+    np.save(one.files.embedding, rng.integers(-128, 128, CUSTOM, np.int8))
+    np.save(one.files.scales, rng.uniform(0.01, 0.1, (height, width)).astype(np.float32))
+    with rasterio.open(
+        one.files.landmask,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=1,
+        dtype="uint8",
+        crs=one.grid.crs,
+        transform=one.grid.affine,
+    ) as raster:
+        raster.write(np.ones((1, height, width), np.uint8))
+    for name, path in (("hash", one.files.embedding), ("scales_hash", one.files.scales)):
+        sizes = {"hash": "file_size", "scales_hash": "scales_size"}
+        _publish(world, "registry", name, sizes[name], path)
+    _publish(world, "landmasks", "hash", "file_size", one.files.landmask)
+    return Command(world, tmp_path)
+
+
+def _publish(world: SampleWorld, registry: str, digest: str, size: str, path: Path) -> None:
+    """Write the digest and the size that a file has now into a registry."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (where,) = world.root().rglob(f"{registry}.parquet")
+    table = pq.read_table(where)
+    for column, value in (
+        (digest, hashlib.sha256(path.read_bytes()).hexdigest()),
+        (size, path.stat().st_size),
+    ):
+        at = table.schema.get_field_index(column)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, pa.array([value], field.type))
+    pq.write_table(table, where)
+
+
+@pytest.mark.parametrize("words", [[], ["--bands", "127,0"]])
+@pytest.mark.parametrize("keep", ["--keep-npy", "--no-keep-npy"])
+def test_tiles_that_do_not_fill_their_cells(custom: Command, words: list[str], keep: str) -> None:
+    document = custom.json(*words, keep)
+    assert document["exported"] == 1
+    bands = [127, 0] if words else list(range(CUSTOM[2]))
+    with rasterio.open(custom.tiff()) as raster:
+        np.testing.assert_array_equal(
+            raster.read(), custom.world.tiles[0].embedding()[..., bands].transpose(2, 0, 1)
+        )
+    again = custom.json(*words, keep)
+    assert (again["exported"], again["skipped"], again["downloaded"]["files"]) == (0, 1, 0)
+    assert custom.json("--bands", "5", keep)["exported"] == 1
+    assert custom.json(keep)["exported"] == 1
+
+
+def test_a_band_that_tiles_of_unknown_depth_lack_is_refused(custom: Command) -> None:
+    result = custom("--bands", "128")
+    assert result.exit_code == 1
+    assert "128" in result.stderr.splitlines()[-1]
+    assert not custom.tiff().exists()

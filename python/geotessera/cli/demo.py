@@ -142,10 +142,15 @@ class _Demo:
 
     def download(self, client: Any, wanted: Sequence[TileId]) -> None:
         """Download a region."""
-        from geotessera.cli.fetching import Fetching
+        from geotessera.tile_exports import complete_arrays
 
-        with self.step("Download the region") as step:
-            outcome = Fetching(client, wanted, self.paths["tiles"], self.output).npy()
+        with (
+            self.step("Download the region") as step,
+            self.output.progress("Downloading") as progress,
+        ):
+            outcome = complete_arrays(
+                client.registry, wanted, self.paths["tiles"], progress=progress
+            )
             _raise_first(outcome.failed)
             step.result = (
                 f"{len(outcome.downloaded)} files, {format_bytes(outcome.downloaded_bytes)}; "
@@ -175,12 +180,19 @@ class _Demo:
 
     def export(self, client: Any, wanted: Sequence[TileId]) -> None:
         """Export GeoTIFFs."""
-        from geotessera.cli.fetching import Fetching
+        from geotessera.tile_exports import complete_geotiffs
 
-        with self.step(f"Export bands {EXPORTED_BANDS} as GeoTIFFs") as step:
-            outcome = Fetching(
-                client, wanted, self.paths["tiles"], self.output, bands=EXPORTED_BANDS
-            ).tiff()
+        with (
+            self.step(f"Export bands {EXPORTED_BANDS} as GeoTIFFs") as step,
+            self.output.progress("Exporting") as progress,
+        ):
+            outcome = complete_geotiffs(
+                client.registry,
+                wanted,
+                self.paths["tiles"],
+                bands=EXPORTED_BANDS,
+                progress=progress,
+            )
             _raise_first(outcome.failed)
             size = sum(path.stat().st_size for path in outcome.exported)
             step.result = (
@@ -224,15 +236,15 @@ class _Demo:
 
     def generation_a(self, base_url: str, world: SampleWorld) -> None:
         """Download a tile from the older layout; damage it, find it, repair it."""
-        from geotessera.cli.fetching import Fetching
         from geotessera.layout import local_tile_files
+        from geotessera.tile_exports import complete_arrays
         from geotessera.verify import verify_directory
 
         tile = world.tiles[0].tile
         directory = self.paths["tile of generation A"] = self.work / "tiles_a"
         with self.step("Download a tile from a server of generation A") as step:
             client = self.dataset(base_url).client(directory)
-            outcome = Fetching(client, [tile], directory, self.output).npy()
+            outcome = complete_arrays(client.registry, [tile], directory)
             _raise_first(outcome.failed)
             step.result = f"{len(outcome.downloaded)} files, checked against published SHA-256"
         with self.step("Flip one bit of it, and verify") as step:

@@ -34,9 +34,9 @@ from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
 
 if TYPE_CHECKING:
-    from geotessera.cli.fetching import Outcome
     from geotessera.cli.selectors import Selection
     from geotessera.registry import Registry
+    from geotessera.tile_exports import CompletionReport
 
 __all__ = ["download"]
 
@@ -231,28 +231,32 @@ def _dry_run(output: Output, selection: Selection, job: _Job) -> None:
 
 
 def _run(output: Output, selection: Selection, job: _Job) -> None:
-    from geotessera.cli.fetching import Fetching, band_count
     from geotessera.sidecar import is_unlabelled
+    from geotessera.tile_exports import complete_arrays, complete_geotiffs
+    from geotessera.tile_state import depth_of
 
     assert job.directory is not None  # checked with the options
-    depth = band_count(selection.registry, selection.tiles[0])
-    if job.fmt == "tiff" and max(job.bands or [0]) >= depth:
+    where = selection.registry, selection.tiles, job.directory
+    depth = depth_of(selection.registry, selection.tiles[0], job.directory)
+    if job.fmt == "tiff" and depth is not None and max(job.bands or [0]) >= depth:
         raise BandError(
             f"--bands: there is no band {max(job.bands or [0])}: the dataset has 0 to {depth - 1}"
         )
     unlabelled = is_unlabelled(job.directory)
     _introduce(output, selection, job)
-    fetching = Fetching(
-        selection.client,
-        selection.tiles,
-        job.directory,
-        output,
-        bands=job.bands,
-        compress=job.compress,
-        cog=job.cog,
-        keep_npy=job.keep_npy,
-    )
-    outcome = fetching.npy() if job.fmt == "npy" else fetching.tiff()
+    if job.fmt == "npy":
+        with output.progress("Downloading") as progress:
+            outcome = complete_arrays(*where, progress=progress)
+    else:
+        with output.progress("Exporting") as progress:
+            outcome = complete_geotiffs(
+                *where,
+                bands=job.bands,
+                compress=job.compress,
+                cog=job.cog,
+                keep_npy=job.keep_npy,
+                progress=progress,
+            )
     document = _document(outcome, selection, job)
     if outcome.failed:
         count, whole = len(outcome.failed), len(selection.tiles)
@@ -297,7 +301,7 @@ def _introduce(output: Output, selection: Selection, job: _Job) -> None:
     output.pairs(rows)
 
 
-def _document(outcome: Outcome, selection: Selection, job: _Job) -> dict[str, Any]:
+def _document(outcome: CompletionReport, selection: Selection, job: _Job) -> dict[str, Any]:
     return {
         "directory": job.directory.absolute() if job.directory else None,
         "region": selection.name,
@@ -328,7 +332,7 @@ def _write_sidecar(registry: Registry, job: _Job, tile_count: int) -> Path:
     return write_tessera_metadata(job.directory, registry.version, registry.variant, extra)
 
 
-def _conclude(output: Output, outcome: Outcome, selection: Selection, job: _Job) -> None:
+def _conclude(output: Output, outcome: CompletionReport, selection: Selection, job: _Job) -> None:
     assert job.directory is not None
     total = len(selection.tiles)
     if job.fmt == "npy":

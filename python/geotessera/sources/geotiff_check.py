@@ -1,0 +1,86 @@
+"""Whether a GeoTIFF is whole: by its header alone, or by reading all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotessera.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_blocks", "lacks_blocks"]
+
+_READ_BYTES = 64 * 2**20
+"""Most that `check_blocks` holds, unless a single block is larger."""
+
+
+def lacks_blocks(dataset: Any) -> bool:
+    """Return whether an open file ends before its last block, or never had all of them.
+
+    Nothing but the header is read: where each block begins and how long it is. Overviews
+    are not looked at.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+        A GeoTIFF on disk.
+    """
+    size = Path(dataset.name).stat().st_size
+    # With all bands of a pixel together, each band's blocks are the first one's.
+    apart = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") != "PIXEL"
+    for band in dataset.indexes if apart else [1]:
+        height, width = dataset.block_shapes[band - 1]
+        for row in range(-(-dataset.height // height)):
+            for col in range(-(-dataset.width // width)):
+                offset, length = (
+                    dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if offset is None or length is None or int(offset) + int(length) > size:
+                    return True
+    return False
+
+
+def check_blocks(path: Path) -> None:
+    """Decode every pixel of a GeoTIFF, overviews included.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        (a `RuntimeError`) if a block cannot be decoded, or is not there.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no GeoTIFF at {path}")
+    try:
+        with rasterio.open(path) as dataset:
+            if dataset.driver == "GTiff" and lacks_blocks(dataset):
+                raise FormatError(f"{path} is truncated: it ends before its last block")
+            levels = len(dataset.overviews(1))
+        for level in [None, *range(levels)]:
+            more = {} if level is None else {"overview_level": level}
+            with rasterio.open(path, **more) as dataset:
+                for window in _windows(dataset):
+                    dataset.read(window=window)
+    except RasterioError as error:
+        raise FormatError(f"{path} cannot be read as a GeoTIFF: {error}") from error
+
+
+def _windows(dataset: Any) -> Iterator[Any]:
+    """Yield windows of whole blocks that cover a raster, as large as may be held."""
+    import numpy as np
+    from rasterio.windows import Window
+
+    height, width = dataset.block_shapes[0]
+    pixel = sum(np.dtype(kind).itemsize for kind in dataset.dtypes)
+    cols = width * max(1, min(-(-dataset.width // width), _READ_BYTES // (pixel * height * width)))
+    rows = height * max(1, _READ_BYTES // (pixel * height * cols))
+    for row in range(0, dataset.height, rows):
+        for col in range(0, dataset.width, cols):
+            yield Window(col, row, min(cols, dataset.width - col), min(rows, dataset.height - row))
