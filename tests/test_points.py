@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from hypothesis import given
@@ -16,7 +19,9 @@ from pyproj import Transformer
 from geotessera import inputs
 from geotessera.errors import InputError
 from geotessera.points import parse_points, read_points_file
+from geotessera.regions import read_region_file
 
+LOCAL_CRS = 'LOCAL_CS["site",UNIT["metre",1]]'
 PAIRS = [(0.17, 52.23), (-1.5, 51.25), (179.5, -89.0)]
 
 
@@ -49,7 +54,9 @@ def frame(crs="EPSG:4326"):
         collection(PAIRS, crs={"properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}),
         frame(),
         frame().geometry,
+        frame().geometry.array,
         [shapely.Point(p) for p in PAIRS],
+        np.array([shapely.Point(p) for p in PAIRS]),
         pd.DataFrame({"lat": [p[1] for p in PAIRS], "lon": [p[0] for p in PAIRS]}),
         pd.DataFrame({"Longitude": [p[0] for p in PAIRS], "LATITUDE": [p[1] for p in PAIRS]}),
         pd.DataFrame({"x": [p[0] for p in PAIRS], "y": [p[1] for p in PAIRS]}),
@@ -105,7 +112,15 @@ def test_other_crs_are_reprojected():
         (collection([[]]), "empty Point"),
         (collection([["x", 1]]), "point 0"),
         (collection([(1, 2)], crs={"properties": {"name": "EPSG:999999"}}), "not known"),
+        (collection([(1, 2)], crs={"properties": None}), "does not name a CRS"),
         (frame(crs=None), "CRS"),
+        (gpd.GeoDataFrame({"a": [1]}), "no active geometry column"),
+        (gpd.GeoSeries([shapely.Point(1, 2)], crs=LOCAL_CRS), "'site' cannot be placed"),
+        (gpd.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs=LOCAL_CRS), "cannot be placed"),
+        ([shapely.Point(1, 2), (1, 2)], "geometry 1 must be a Point"),
+        ([(1, 2), shapely.Point(1, 2)], "point 1"),
+        ([shapely.Point(1, 2), "POINT (1 2)"], "geometry 1 must be a Point"),
+        (np.array([shapely.Point(1, 2), None]), "geometry 1 .* no geometry"),
         (gpd.GeoSeries([shapely.Point(1, 2), None], crs=4326), "geometry 1 must be a Point"),
         (gpd.GeoSeries([shapely.Point()], crs=4326), "geometry 0 must be a Point"),
         (gpd.GeoSeries([shapely.box(0, 0, 1, 1)], crs=4326), "geometry 0 must be a Point"),
@@ -153,3 +168,66 @@ def test_files_that_cannot_be_used(tmp_path):
     (tmp_path / "polygons.geojson").write_text(text)
     with pytest.raises(InputError, match=r"polygons\.geojson: geometry 0 must be a Point"):
         read_points_file(tmp_path / "polygons.geojson")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    ("rows", "fragment"),
+    [
+        ("a,10.0,23.95,83.66\n", "line 2 has 4 fields, but there are 3 columns"),
+        ("a,23.95,83.66,\nb,10.0,23.95,83.66\n", "line 3 has 4 fields"),
+        ("a,23.95,83.66\nb,10.0,23.95,83.66\n", "line 3"),
+        ("a,23.95,83.66,,\n", "line 2 has 5 fields"),
+    ],
+)
+def test_a_row_with_too_many_fields_is_named(tmp_path, suffix, rows, fragment):
+    # Else its first field would become an index, and 10.0 a longitude.
+    path = tmp_path / f"points.{suffix}"
+    text = "name,lon,lat\n" + rows
+    path.write_text(text if suffix == "csv" else text.replace(",", "\t"))
+    with pytest.raises(InputError, match=rf"points\.{suffix}.*{fragment}"):
+        read_points_file(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_separator_at_the_end_moves_nothing(tmp_path, suffix):
+    path = tmp_path / f"points.{suffix}"
+    text = "name,lon,lat\na,10.0,23.95,\nb,11.0,24.05\n"
+    path.write_text(text if suffix == "csv" else text.replace(",", "\t"))
+    array, table = read_points_file(path)
+    assert array.tolist() == [[10.0, 23.95], [11.0, 24.05]]
+    assert table["name"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("empty.csv", lambda path: path.write_text("")),
+        ("empty.txt", lambda path: path.write_text("")),
+        ("blank.txt", lambda path: path.write_text("\n\n")),
+        ("wkb.parquet", lambda path: geoparquet(path, [b"\x01\xff\xff"])),
+        ("number.parquet", lambda path: geoparquet(path, [5])),
+        ("column.parquet", lambda path: geoparquet(path, geo={"columns": {"geometry": None}})),
+        ("columns.parquet", lambda path: geoparquet(path, geo={"columns": []})),
+        ("primary.parquet", lambda path: geoparquet(path, geo={"primary_column": 1})),
+        ("null.parquet", lambda path: geoparquet(path, geo=None)),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, make):
+    path = tmp_path / name
+    make(path)
+    for read in (read_points_file, read_region_file):
+        with pytest.raises(InputError, match=re.escape(name)):
+            read(path)
+
+
+def geoparquet(path, geometry=None, geo=()):
+    """Write GeoParquet of one point, with other geometries or metadata."""
+    frame()[:1].to_parquet(path)
+    table = pq.read_table(path)
+    if geometry is not None:
+        column = table.schema.get_field_index("geometry")
+        table = table.set_column(column, "geometry", pa.array(geometry))
+    metadata = json.loads(table.schema.metadata[b"geo"])
+    metadata = None if geo is None else metadata | dict(geo)
+    pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(metadata)}), path)

@@ -207,6 +207,8 @@ def test_files_that_cannot_be_used(tmp_path):
         (tmp_path / "bad.parquet", r"bad\.parquet cannot be read"),
         (tmp_path / "empty.gpkg", "no features"),
         (frame(crs=None), "no CRS"),
+        (frame().set_crs('LOCAL_CS["site",UNIT["metre",1]]', allow_override=True), "globe"),
+        (gpd.GeoDataFrame({"a": [1]}), "no active geometry column"),
         (gpd.GeoDataFrame(geometry=[shapely.Point(0, 0), None], crs=4326), "feature 1"),
         ("http://127.0.0.1:1/region.geojson", "cannot be read"),
     ):

@@ -56,7 +56,7 @@ def parse_points(points: Any) -> NDArray[np.float64]:
     if isinstance(points, dict):
         array = _from_geojson(points)
     elif _is_from(points, "geopandas"):
-        array = _from_geometries(points.geometry, points.crs)
+        array = _from_geopandas(points)
     elif _is_from(points, "pandas") and hasattr(points, "columns"):
         array = _from_table(points)
     else:
@@ -70,10 +70,23 @@ def _is_from(value: Any, package: str) -> bool:
     return any(kind.__module__.partition(".")[0] == package for kind in type(value).__mro__)
 
 
+def _from_geopandas(points: Any) -> NDArray[np.float64]:
+    if not hasattr(points, "columns"):  # a GeoSeries, or the array within it
+        return _from_geometries(points, points.crs)
+    try:
+        geometries = points.geometry
+    except AttributeError as error:
+        raise InputError(
+            "the GeoDataFrame has no active geometry column: choose one with .set_geometry()"
+        ) from error
+    return _from_geometries(geometries, geometries.crs)
+
+
 def _from_pairs(points: Any) -> NDArray[np.float64]:
     from geotessera import _native
 
-    first = points[0] if isinstance(points, list | tuple) and points else None
+    listed = isinstance(points, list | tuple) or (_is_from(points, "numpy") and points.ndim == 1)
+    first = points[0] if listed and len(points) else None
     if isinstance(first, dict):
         return _from_geojson({"type": "FeatureCollection", "features": list(points)})
     if hasattr(first, "geom_type"):
@@ -112,8 +125,15 @@ def _from_geojson(collection: dict[str, Any]) -> NDArray[np.float64]:
 
 def _from_declared_crs(array: NDArray[np.float64], crs: Any) -> NDArray[np.float64]:
     """Reproject coordinates with the `crs` member that GeoJSON had before RFC 7946."""
-    name = crs.get("properties", {}).get("name") if isinstance(crs, dict) else None
-    if not isinstance(name, str) or name.endswith(_WGS84_NAMES):
+    if crs is None:
+        return array
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
+    if not isinstance(name, str):
+        raise InputError(
+            f"the GeoJSON's crs {crs!r} does not name a CRS: leave it out for WGS84 degrees"
+        )
+    if name.endswith(_WGS84_NAMES):
         return array
     import numpy as np
     from pyproj import Transformer
@@ -134,14 +154,20 @@ def _from_geometries(geometries: Any, crs: Any) -> NDArray[np.float64]:
         raise InputError(
             "points without a CRS cannot be placed: declare it, e.g. with .set_crs('EPSG:4326')"
         )
-    array = np.asarray(geometries, dtype=object)
-    wrong = (shapely.get_type_id(array) != 0) | shapely.is_empty(array)
+    array = np.fromiter(geometries, dtype=object, count=len(geometries))
+    wrong = ~shapely.is_geometry(array)
+    wrong[~wrong] = (shapely.get_type_id(array[~wrong]) != 0) | shapely.is_empty(array[~wrong])
     if wrong.any():
         row = int(np.argmax(wrong))
         found = "no geometry" if array[row] is None else f"{array[row]!s:.60}"
         raise InputError(f"geometry {row} must be a Point that is not empty; found {found}")
     if hasattr(geometries, "to_crs"):
-        array = np.asarray(geometries.to_crs("EPSG:4326"), dtype=object)
+        try:
+            array = np.asarray(geometries.to_crs("EPSG:4326"), dtype=object)
+        except (RuntimeError, ValueError) as error:  # pyproj's errors
+            raise InputError(
+                f"points in the CRS {crs.name!r} cannot be placed on the globe: {error}"
+            ) from error
     return np.asarray(shapely.get_coordinates(array), np.float64).reshape(-1, 2)
 
 
@@ -223,9 +249,9 @@ def read_points_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64],
         raise InputError(f"there is no file {file}")
     try:
         table = _read_table(file)
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # what the readers raise
+    except Exception as error:  # a damaged file may meet any error of four libraries
         raise InputError(f"{file} cannot be read as points: {error}") from error
     try:
         return parse_points(table), table
@@ -236,13 +262,9 @@ def read_points_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64],
 def _read_table(file: Path) -> Any:
     match file.suffix.lower():
         case ".csv":
-            import pandas as pd
-
-            return pd.read_csv(file)
+            return _read_csv(file)
         case ".tsv" | ".txt":
-            import pandas as pd
-
-            return pd.read_csv(file, sep=None, engine="python")
+            return _read_csv(file, sep=None, engine="python")  # finds the separator
         case ".parquet" | ".geoparquet" | ".pq":
             import geopandas
             import pandas as pd
@@ -256,3 +278,40 @@ def _read_table(file: Path) -> Any:
     if not hasattr(table, "geometry"):
         raise InputError(f"{file} holds no points: it has no geometry")
     return table
+
+
+def _read_csv(file: Path, **options: Any) -> Any:
+    import warnings
+
+    import pandas as pd
+    from pandas.errors import ParserWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)
+        try:
+            # By default a first row that is too long makes its first field the row's name,
+            # and moves all others one column to the left. A separator at the end is fine.
+            return pd.read_csv(file, index_col=False, **options)
+        except ParserWarning as warning:
+            raise InputError(
+                f"{file}: {_longer_line(file, options.get('sep', ','))}: quote fields that hold a "
+                "separator, and write decimals with a point"
+            ) from warning
+
+
+def _longer_line(file: Path, separator: str | None) -> str:
+    """Say which line of a table has fields without a column."""
+    import csv
+
+    with file.open(newline="", encoding="utf-8-sig") as text:
+        if separator is None:
+            separator = csv.Sniffer().sniff(text.readline()).delimiter
+            text.seek(0)
+        rows = csv.reader(text, delimiter=separator)
+        columns = len(next(row for row in rows if row))
+        for row in rows:
+            if any(row[columns:]) or len(row) > columns + 1:
+                return (
+                    f"line {rows.line_num} has {len(row)} fields, but there are {columns} columns"
+                )
+    return f"a line has more fields than the {columns} columns"

@@ -270,18 +270,27 @@ def read_region_file(location: str | os.PathLike[str] | GeoDataFrame) -> GeoData
         try:
             parquet = name.lower().endswith((".parquet", ".geoparquet"))
             frame = geopandas.read_parquet(name) if parquet else geopandas.read_file(name)
-        except (OSError, ValueError, RuntimeError) as error:  # what the drivers raise
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file may meet any error of three libraries
             raise InputError(f"region file {name} cannot be read: {error}") from error
     else:
         name = "GeoDataFrame"
     if not isinstance(frame, geopandas.GeoDataFrame) or not len(frame):
         raise InputError(f"region file {name} holds no features with geometry")
+    if frame._geometry_column_name is None:
+        raise InputError(f"region file {name} has no active geometry column: set one")
     if frame.crs is None:
         raise InputError(f"region file {name} declares no CRS: set one, such as EPSG:4326")
     empty = frame.geometry.isna() | frame.geometry.is_empty
     if empty.any():
         raise InputError(f"region file {name}: feature {int(empty.argmax())} has no geometry")
-    return frame.to_crs("EPSG:4326")
+    try:
+        return frame.to_crs("EPSG:4326")
+    except (RuntimeError, ValueError) as error:  # pyproj's errors
+        raise InputError(
+            f"region file {name}: its CRS {frame.crs.name!r} cannot be placed on the globe: {error}"
+        ) from error
 
 
 def choose_region(
