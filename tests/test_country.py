@@ -60,6 +60,16 @@ def test_unknown_names(asked):
         get_country_bbox(asked)
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"), [("x", ""), ("Slove", "Did you mean Slovenia or Slovakia? ")]
+)
+def test_the_message_is_of_sentences(asked, hint):
+    advice = "Give an English name or an ISO code such as GB or GBR"
+    with pytest.raises(ValueError, match="no country") as caught:
+        get_country_bbox(asked)
+    assert str(caught.value) == f"no country is called {asked!r}. {hint}{advice}"
+
+
 def test_the_process_s_lookup():
     seen = []
     assert get_country_lookup() is get_country_lookup()

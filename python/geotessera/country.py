@@ -132,9 +132,9 @@ class CountryLookup:
                 )
                 return feature
         names = dict.fromkeys(known[name]["properties"]["name"] for name in similar)
-        hint = f"; did you mean {' or '.join(names)}?" if names else ""
+        hint = f" Did you mean {' or '.join(names)}?" if names else ""
         raise InputError(
-            f"no country is called {country!r}{hint} "
+            f"no country is called {country!r}.{hint} "
             "Give an English name or an ISO code such as GB or GBR"
         )
 
