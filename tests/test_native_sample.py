@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -370,3 +372,23 @@ def test_huge_strides_do_not_reach_memory() -> None:
     out, status = call(values=values, scales=scales, points=np.array([[X0 + 2**22, Y0 - 2**33]]))
     assert out.tolist() == [[1.0] * 6]
     assert status.tolist() == [0]
+
+
+def test_a_wrong_index_fails_before_its_length_is_paid_for() -> None:
+    huge = np.broadcast_to(np.int64(0), (10**10,))
+    values, scales = np.zeros((2, 2, 4), np.int8), np.ones((2, 2), np.float32)
+    with pytest.raises(ValueError, match="strictly increasing"):
+        sample(values, scales, (10, 0, 0, 0, -10, 0), np.zeros((1, 2)), index=huge)
+
+
+def test_memory_that_is_not_given_is_an_error() -> None:
+    code = (
+        "import resource, numpy as np; from geotessera import _native\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))\n"
+        "try: _native.group_by_tile(np.broadcast_to(np.zeros(2), (10**9, 2)))\n"
+        "except MemoryError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "not enough memory for 8000000000 bytes" in done.stdout

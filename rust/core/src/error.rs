@@ -23,6 +23,9 @@ pub enum Error {
         /// The shape that was asked for.
         shape: Vec<usize>,
     },
+    /// Memory for intermediate results that the system does not give.
+    #[error("not enough memory for {0} bytes of intermediate results: pass fewer points at a time")]
+    Memory(usize),
     /// A band that the raster does not have.
     #[error("band {band} is out of range: the raster has bands 0 to {last}", last = .count.saturating_sub(1))]
     Band {
@@ -46,3 +49,24 @@ pub enum Error {
 
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A vector of `count` zeros, or [`Error::Memory`]; `vec!` would end the process.
+///
+/// # Errors
+/// [`Error::Memory`] where the system does not give the memory.
+pub fn zeros<T: Clone + Default>(count: usize) -> Result<Vec<T>> {
+    let mut made = reserved(count)?;
+    made.resize(count, T::default());
+    Ok(made)
+}
+
+/// An empty vector with room for `count` items, or [`Error::Memory`].
+///
+/// # Errors
+/// [`Error::Memory`] where the system does not give the memory.
+pub fn reserved<T>(count: usize) -> Result<Vec<T>> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(count)
+        .map_err(|_| Error::Memory(count.saturating_mul(size_of::<T>())))?;
+    Ok(made)
+}

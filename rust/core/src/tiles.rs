@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::error::zeros;
 use crate::view::View2;
 use crate::{Error, Result, threads};
 
@@ -64,7 +65,7 @@ pub fn group_by_tile(points: View2<'_, f64>) -> Result<Groups> {
             shape: vec![count, 2],
         });
     }
-    let mut keys = vec![0u64; count];
+    let mut keys = zeros::<u64>(count)?;
     let seen = threads::install(|| {
         keys.par_chunks_mut(CHUNK)
             .enumerate()
@@ -78,7 +79,7 @@ pub fn group_by_tile(points: View2<'_, f64>) -> Result<Groups> {
              [-180, 180] and latitudes in [-90, 90], both finite"
         )));
     }
-    Ok(collect(sorted(keys, &seen)))
+    Ok(collect(sorted(keys, &seen)?))
 }
 
 /// What a pass over points found: the box of their cells, and the first bad row.
@@ -135,21 +136,21 @@ fn locate(points: View2<'_, f64>, first: usize, keys: &mut [u64]) -> Seen {
 
 /// Sorts by cell; stable, so that rows stay ascending. One pass where the box of the cells is
 /// small, else one for each axis.
-fn sorted(mut keys: Vec<u64>, seen: &Seen) -> Vec<u64> {
+fn sorted(mut keys: Vec<u64>, seen: &Seen) -> Result<Vec<u64>> {
     if keys.is_empty() {
-        return keys;
+        return Ok(keys);
     }
     let (west, columns) = (seen.east.0, seen.east.1 - seen.east.0 + 1);
     let (south, rows) = (seen.north.0, seen.north.1 - seen.north.0 + 1);
-    let mut other = vec![0; keys.len()];
+    let mut other = zeros(keys.len())?;
     if columns * rows <= PLACES {
         let place = |key| (east_of(key) - west) * rows + north_of(key) - south;
         distribute(&keys, &mut other, columns * rows, place);
-        return other;
+        return Ok(other);
     }
     distribute(&keys, &mut other, rows, |key| north_of(key) - south);
     distribute(&other, &mut keys, columns, |key| east_of(key) - west);
-    keys
+    Ok(keys)
 }
 
 /// Writes the keys in the order of their places: a counting sort.

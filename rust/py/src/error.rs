@@ -1,7 +1,7 @@
 //! The one mapping from kernel errors to Python exceptions.
 
 use geotessera_core::Error;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 /// Turns a kernel error into the exception that Python callers expect.
@@ -15,6 +15,7 @@ pub fn to_py(error: Error) -> PyErr {
             Some(code) => PyOSError::new_err((code, source.to_string(), path.clone())),
             None => PyOSError::new_err(error.to_string()),
         },
+        Error::Memory(_) => PyMemoryError::new_err(error.to_string()),
         _ => PyValueError::new_err(error.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use geotessera_core::sample::{Outputs, Sampler};
 use geotessera_core::sparse::Present;
 use geotessera_core::view::Pixels;
 use numpy::{PyArrayDescrMethods, dtype};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::array::{Extent, Input, Layout, Output, dtype_of};
@@ -133,13 +133,26 @@ pub fn parse_rule(text: &str) -> PyResult<PixelRule> {
 pub fn take_index(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let index = Input::<i64>::take("index", index, &[1])?;
     let view = index.view::<1>()?;
-    (0..view.len())
-        .map(|i| {
-            let row = view.at([i]);
-            usize::try_from(row)
-                .map_err(|_| PyValueError::new_err(format!("index {row} is negative")))
-        })
-        .collect()
+    // Checked while it is read: a wrong index must not cost its length in memory first.
+    let mut rows = Vec::new();
+    for at in 0..view.len() {
+        let row = view.at([at]);
+        let row = usize::try_from(row)
+            .map_err(|_| PyValueError::new_err(format!("index {row} is negative")))?;
+        if let Some(&last) = rows.last()
+            && last >= row
+        {
+            return Err(PyValueError::new_err(format!(
+                "index must be strictly increasing, found {last} before {row} at position {at}"
+            )));
+        }
+        if rows.len() == rows.capacity() {
+            rows.try_reserve((view.len() - at).min(1 << 20))
+                .map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+        }
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 /// Sample a raster at points.
