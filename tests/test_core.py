@@ -22,8 +22,8 @@ import rasterio
 import rasterio.crs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests import oracles
 
-import oracles
 from geotessera import GeoTessera, Status
 from geotessera.errors import BandError, DatasetMismatchError, TileError, TileNotFoundError
 from geotessera.testing import SampleWorld
