@@ -85,6 +85,29 @@ def test_a_missing_file_is_named(verify: Command, world: SampleWorld) -> None:
     assert "no scales" in result.stdout
 
 
+def test_implausible_scales_that_are_published_can_be_accepted(tmp_path: Path) -> None:
+    world = SampleWorld.build(
+        tmp_path / "world", size="tiny", generation="A", faults={(23.95, 83.65): "corrupt-scales"}
+    )
+    verify = Command(world, tmp_path, "A")
+    result = verify()
+    assert result.exit_code == 1
+    assert "SCALES" in result.stdout
+    assert "the bytes are as they are published" in result.stdout
+    assert "--ignore-scales" in result.stdout
+    assert verify("--ignore-scales").exit_code == 0
+
+
+def test_what_the_user_removed_can_be_forgotten(verify: Command, world: SampleWorld) -> None:
+    geotiff_path(verify.out, world.tiles[0].tile).unlink()
+    result = verify()
+    assert result.exit_code == 1
+    assert "MISSING" in result.stdout
+    assert "--forget-missing" in result.stdout
+    assert verify("--forget-missing").exit_code == 0
+    assert verify().exit_code == 0
+
+
 def test_without_a_network_the_records_are_checked(world: SampleWorld, tmp_path: Path) -> None:
     with LoopbackServer(world.root("A")) as server:
         verify = Command(world, tmp_path, "A")

@@ -10,10 +10,12 @@ import pytest
 import rasterio
 
 from geotessera.errors import DatasetMismatchError, InputError
+from geotessera.export import export_tile
 from geotessera.layout import geotiff_path, local_tile_files
 from geotessera.registry import Registry
 from geotessera.remote.records import FileRecords
 from geotessera.sidecar import write_tessera_metadata
+from geotessera.sources import NpyTile
 from geotessera.testing import SampleWorld
 from geotessera.verify import VerifyReport, verify_directory
 
@@ -190,7 +192,8 @@ def test_a_missing_file_makes_a_tile_incomplete(
     getattr(files, which).unlink()
     report = verify_directory(directory)
     assert report.tiles == 1
-    (finding,) = report.problems
+    assert (getattr(files, which).name, "missing") in problems(report)
+    (finding,) = (one for one in report.problems if one.problem != "missing")
     assert finding.problem == "incomplete"
     assert f"no {which}" in finding.detail
     assert str(world.tiles[0].tile.lon) in finding.path
@@ -199,8 +202,10 @@ def test_a_missing_file_makes_a_tile_incomplete(
 def test_a_missing_landmask_makes_a_tile_incomplete(world: SampleWorld, directory: Path) -> None:
     files = local_tile_files(directory, world.tiles[0].tile)
     files.landmask.unlink()
-    (finding,) = verify_directory(directory).problems
-    assert (finding.problem, Path(finding.path).name) == ("incomplete", files.embedding.name)
+    assert problems(verify_directory(directory)) == {
+        (files.embedding.name, "incomplete"),
+        (files.landmask.name, "missing"),
+    }
 
 
 def test_a_landmask_alone_is_a_note_and_none_if_its_tile_is_a_geotiff(
@@ -208,6 +213,7 @@ def test_a_landmask_alone_is_a_note_and_none_if_its_tile_is_a_geotiff(
 ) -> None:
     exported, other = (local_tile_files(directory, one.tile) for one in world.tiles)
     for files in (exported, other):
+        FileRecords(directory).forget(path.relative_to(directory) for path in files[:2])
         files.embedding.unlink()
         files.scales.unlink()
     report = verify_directory(directory)
@@ -236,6 +242,13 @@ def test_published_implausible_scales_are_found_though_the_hash_is_right(tmp_pat
     report = verify_directory(directory, registry=registry)
     assert report.by_registry == 6
     assert problems(report) == {("grid_23.95_83.65_scales.npy", "scales")}
+    assert "as they are published" in report.problems[0].detail
+    assert verify_directory(directory, registry=registry, check_scales=False).ok
+    (alone,) = verify_directory(directory).problems
+    assert "the bytes are" not in alone.detail
+    record_all(directory)
+    (recorded,) = verify_directory(directory).problems
+    assert "as they were recorded" in recorded.detail
 
 
 def test_shapes_that_do_not_fit_are_found(world: SampleWorld, directory: Path) -> None:
@@ -266,6 +279,60 @@ def test_a_geotiff_that_is_none_is_named(directory: Path) -> None:
     path = directory / "tessera_2024_utm31.tif"
     path.write_bytes(b"not a raster")
     assert problems(verify_directory(directory)) == {(path.name, "damaged")}
+
+
+@pytest.mark.parametrize(
+    ("compress", "damage"),
+    [
+        ("lzw", "truncated"),
+        ("deflate", "truncated"),
+        ("none", "truncated"),
+        ("lzw", "garbled"),
+        ("deflate", "garbled"),
+    ],
+)
+@pytest.mark.parametrize("cog", [False, True])
+def test_damage_inside_a_geotiff_that_was_never_recorded_is_found(
+    world: SampleWorld, tmp_path: Path, compress: str, damage: str, cog: bool
+) -> None:
+    path = geotiff_path(tmp_path, world.tiles[0].tile)
+    source = NpyTile(*world.tiles[0].files).open()
+    export_tile(source, path, bands=[0, 1], compress=compress, cog=cog)
+    assert verify_directory(tmp_path).ok
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        del content[-len(content) // 10 :]
+    else:
+        middle = len(content) // 2
+        content[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    assert problems(verify_directory(tmp_path)) == {(path.name, "damaged")}
+
+
+def test_a_large_block_and_a_striped_geotiff_are_read_whole(
+    world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geotessera.sources import geotiff_check
+
+    path = write_geotiff(tmp_path, world)
+    for held in (1, 10_000, 2**26):
+        monkeypatch.setattr(geotiff_check, "_READ_BYTES", held)
+        with rasterio.open(path) as raster:
+            seen = np.zeros(raster.shape, int)
+            for window in geotiff_check._windows(raster):
+                seen[window.toslices()] += 1
+        assert (seen == 1).all()
+
+
+def test_a_recorded_file_that_is_gone_is_missing_until_it_is_forgotten(
+    world: SampleWorld, directory: Path
+) -> None:
+    path = geotiff_path(directory, world.tiles[0].tile)
+    path.unlink()
+    (finding,) = verify_directory(directory).problems
+    assert (finding.path, finding.problem) == (path.relative_to(directory).as_posix(), "missing")
+    assert verify_directory(directory, forget_missing=True).ok
+    assert verify_directory(directory).ok
 
 
 def test_unfinished_files_are_notes_and_other_files_are_ignored(directory: Path) -> None:

@@ -39,6 +39,20 @@ def verify(
             "recorded when the files were made.",
         ),
     ] = True,
+    ignore_scales: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-scales",
+            help="Accept implausible scales: some tiles are published like that.",
+        ),
+    ] = False,
+    forget_missing: Annotated[
+        bool,
+        typer.Option(
+            "--forget-missing",
+            help="Take recorded files that are gone for removed on purpose, from now on.",
+        ),
+    ] = False,
     dataset_version: Annotated[
         str | None,
         typer.Option(help="Version of the dataset; by default what the directory records."),
@@ -55,8 +69,8 @@ def verify(
 
     Every file is hashed and compared with the published SHA-256, else with the one that
     was recorded when the file was made, else with the published size. Incomplete tiles,
-    damaged or truncated files, shapes that do not fit and implausible scales are found
-    too. Exit code 1 if anything is wrong; each bad file is named.
+    damaged or truncated files, recorded files that are gone, shapes that do not fit and
+    implausible scales are found too. Exit code 1 if anything is wrong; each bad file is named.
     """
     from geotessera.verify import verify_directory
 
@@ -74,7 +88,13 @@ def verify(
     explicit = dataset_version is not None or dataset_variant is not None
     registry = _registry_for(directory, dataset, explicit, output) if use_registry else None
     with output.progress("Verifying", unit="bytes") as progress:
-        report = verify_directory(directory, registry=registry, progress=progress)
+        report = verify_directory(
+            directory,
+            registry=registry,
+            progress=progress,
+            check_scales=not ignore_scales,
+            forget_missing=forget_missing,
+        )
     show_report(output, report)
     output.emit(report_document(report))
     if not report.ok:
@@ -151,6 +171,11 @@ def show_report(output: Output, report: VerifyReport) -> None:
     else:
         bad = len({finding.path for finding in report.problems})
         output.say(f"{len(report.problems)} problems in {bad} of {report.files} files")
+        kinds = {finding.problem for finding in report.problems}
+        if "scales" in kinds:
+            output.say("Note: --ignore-scales accepts implausible scales")
+        if "missing" in kinds:
+            output.say("Note: if you removed what is missing yourself, say --forget-missing once")
 
 
 def _list(output: Output, paths: list[str], what: str) -> None:
