@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -224,11 +225,69 @@ def test_a_mistyped_column_is_named(tmp_path, column, values):
         opened(path, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["abc", "z" * 64, "é" * 64])
+@pytest.mark.parametrize("text", ["abc", "z" * 64, "é" * 64, "é" * 32, "é" * 16 + "a" * 32])
 def test_a_bad_digest_is_named(tmp_path, text):
     path = registry_a(tmp_path / "r.parquet", TILES, hash=["0" * 64] * 127 + [text])
     with pytest.raises(RegistrySchemaError, match="'hash' holds"):
         opened(path, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["lon", "year", "grid_size", "scales_size", "variant"])
+def test_a_doubled_column_is_named(tmp_path, column):
+    path = manifest_b(tmp_path / "m.parquet", TILES)
+    table = pq.read_table(path)
+    twice = pa.table([*table.columns, table[column]], names=[*table.schema.names, column])
+    pq.write_table(twice, path)
+    with pytest.raises(RegistrySchemaError, match=f"more than one column '{column}'"):
+        opened(path, tmp_path)
+
+
+def with_bad_utf8(path, text):
+    """Change a byte of a text wherever a file has it uncompressed."""
+    pq.write_table(pq.read_table(path), path, compression="none", write_statistics=False)
+    content = path.read_bytes()
+    assert text in content
+    path.write_bytes(content.replace(text, b"\xf6" + text[1:]))
+
+
+@pytest.mark.parametrize("text", [b"1.1", b"cambridge", b"lon_i"])
+def test_bad_utf8_is_an_error_of_the_registry(tmp_path, text):
+    path = manifest_b(tmp_path / "m.parquet", TILES)
+    with_bad_utf8(path, text)
+    with pytest.raises(RegistryError, match=r"m\.parquet cannot be read"):
+        opened(path, tmp_path)
+
+
+def test_unsigned_sizes_are_read(tmp_path):
+    path = manifest_b(tmp_path / "m.parquet", TILES, grid_size=np.uint64(7))
+    assert opened(path, tmp_path).size("grid", 2023, *cell_of_centre(*SQUARE[0])) == 7
+    manifest_b(path, TILES, grid_size=np.uint64(2**64 - 1))
+    with pytest.raises(RegistrySchemaError, match="'grid_size' holds 184467440737"):
+        opened(path, tmp_path)
+
+
+def of_one_tile(path, rows):
+    part = pa.table({"lon": np.full(1 << 20, 0.05), "lat": np.full(1 << 20, 0.05),
+                     "file_size": np.ones(1 << 20, np.int64)})  # fmt: skip
+    with pq.ParquetWriter(path, part.schema) as writer:
+        for start in range(0, rows, 1 << 20):
+            writer.write_table(part[: rows - start])
+    return path
+
+
+def test_more_rows_than_tiles_are_refused(tmp_path):
+    path = of_one_tile(tmp_path / "l.parquet", 6_480_001)
+    with pytest.raises(RegistryError, match="claims 6480001 rows"):
+        opened(path, tmp_path, kind="landmasks")
+
+
+def test_memory_grows_with_the_tiles_and_not_with_the_rows(tmp_path):
+    path = of_one_tile(tmp_path / "l.parquet", 6_480_000)
+    tracemalloc.start()
+    assert opened(path, tmp_path, kind="landmasks").count == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_480_000 * 5  # the grid, and batches; the rows' keys alone would be 8 each
 
 
 def test_a_missing_digest_is_a_warning(tmp_path, caplog):

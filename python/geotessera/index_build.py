@@ -1,7 +1,7 @@
 """From a registry file to its index: built once, kept in the cache, found again by identity.
 
-The file is streamed: besides a batch of rows, memory holds eight bytes a row for the
-order, and one column of the index at a time.
+The file is streamed: besides a batch of rows, memory holds sixteen bytes a tile for the
+order, a byte a cell and year, and one column of the index at a time.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import tempfile
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from geotessera.cells import COLUMNS, ROWS
 from geotessera.errors import EmptySelectionError, RegistryError, RegistrySchemaError
 from geotessera.index import IndexIdentity, Section, TileIndex, write_index
-from geotessera.parquet import RegistryFile
+from geotessera.parquet import MOST_YEARS, RegistryFile
 from geotessera.remote.partfile import atomic_path
 
 if TYPE_CHECKING:
@@ -123,13 +123,9 @@ def _build_unnamed(path: Path, identity: IndexIdentity, logger: logging.Logger) 
 def _build(path: Path, identity: IndexIdentity, out: Path, logger: logging.Logger) -> None:
     file = RegistryFile(path, "landmasks" if identity.kind == "landmasks" else "embeddings")
     try:
-        keys, position = _ordered(file, identity, logger)
+        keys, order = _ordered(file, identity, logger)
         year_of = keys >> _CELL_BITS
         years, starts = np.unique(year_of, return_index=True)
-        if len(years) > 64:
-            raise RegistrySchemaError(
-                f"registry {path}: column 'year' holds {len(years)} different years, at most 64"
-            )
         cells = (keys & ((1 << _CELL_BITS) - 1)).astype(np.uint32)
         del keys, year_of
         bounds = [*starts.tolist(), len(cells)]
@@ -141,21 +137,79 @@ def _build(path: Path, identity: IndexIdentity, out: Path, logger: logging.Logge
             Section("cells", "<u4", cells.shape, [cells]),
         ]
         for payload, column in file.sizes.items():
-            sizes = _sizes(file, column, position, len(cells))
+            sizes = _sizes(file, column, order)
             sections.append(Section(f"{payload}_size", "<u4", cells.shape, sizes))
         for payload, column in file.hashes.items():
-            digests = _hashes(file, column, position, len(cells), logger)
+            digests = _hashes(file, column, order, logger)
             sections.append(Section(f"{payload}_hash", "|u1", (len(cells), 32), digests))
         write_index(out, identity, facts, sections)
     finally:
         file.close()
 
 
+class _Order(NamedTuple):
+    """Where the rows of a file go in the index; the others are left out."""
+
+    rows: NDArray[np.int32]
+    """Numbers of the rows that are used, ascending."""
+    places: NDArray[np.int32]
+    """The place of each in the index."""
+
+    def of(self, batches: Iterator[NDArray[Any]]) -> Iterator[tuple[Any, NDArray[Any]]]:
+        """Yield the (places, values) of a column that is read in batches."""
+        done = 0
+        for values in batches:
+            first, last = np.searchsorted(self.rows, (done, done + len(values)))
+            yield self.places[first:last], values[self.rows[first:last] - done]
+            done += len(values)
+
+
+class _Tiles:
+    """The tiles of a file, each once: what is kept grows with the tiles, not with the rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self.duplicates = 0
+        self._seen: dict[int, NDArray[np.bool_]] = {}
+        self._keys: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._rows: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+
+    def add(self, year: NDArray[np.int64], cell: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+        """Take the years and cells of the rows with these numbers."""
+        new = np.zeros(len(year), bool)
+        for one in np.unique(year).tolist():
+            seen = self._seen.setdefault(one, np.zeros(COLUMNS * ROWS, bool))
+            if len(self._seen) > MOST_YEARS:
+                raise RegistrySchemaError(
+                    f"registry {self.path}: column 'year' holds more than {MOST_YEARS} years"
+                )
+            mine = np.flatnonzero(year == one)
+            mine = mine[~seen[cell[mine]]]
+            if (np.diff(cell[mine]) <= 0).any():
+                mine = mine[np.unique(cell[mine], return_index=True)[1]]
+            seen[cell[mine]] = True
+            new[mine] = True
+        self.duplicates += len(new) - int(np.count_nonzero(new))
+        self._keys.append(year[new] << _CELL_BITS | cell[new])
+        self._rows.append(row[new].astype(np.int32))
+
+    def ordered(self) -> tuple[NDArray[np.int64], _Order]:
+        """Return the ascending keys (year, cell), and which rows they come from."""
+        keys, rows = np.concatenate(self._keys), np.concatenate(self._rows)
+        places = np.arange(len(keys), dtype=np.int32)
+        if (np.diff(keys) < 0).any():
+            order = np.argsort(keys)
+            keys = keys[order]
+            places[order] = np.arange(len(keys), dtype=np.int32)
+        return keys, _Order(rows, places)
+
+
 def _ordered(
     file: RegistryFile, identity: IndexIdentity, logger: logging.Logger
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the ascending keys (year, cell), and each file row's place among them or -1."""
-    keys = np.empty(file.rows, np.int64)
+) -> tuple[NDArray[np.int64], _Order]:
+    """Return the ascending keys (year, cell), and which rows they come from."""
+    tiles = _Tiles(file.path)
     done, strays, stray = 0, 0, ""
     for year, lon, lat in file.keys(identity.version, identity.variant):
         wanted = year != 0
@@ -170,19 +224,17 @@ def _ordered(
             first = int(np.argmax(odd))
             stray = stray or f"year {year[first]}, lon {lon[first]}, lat {lat[first]}"
             strays += int(odd.sum())
-        keep = wanted & sound
-        batch = keys[done : done + len(year)]
-        batch[:] = -1
+        keep = np.flatnonzero(wanted & sound)
         cell = column[keep].astype(np.int64) * ROWS + row[keep].astype(np.int64)
-        batch[keep] = year[keep] << _CELL_BITS | cell
+        tiles.add(year[keep], cell, keep + done)
         done += len(year)
     if strays:
         logger.warning(
             "registry %s: %d rows are no tiles of the 0.1° grid and are left out (the first: %s)",
             file.path, strays, stray,
         )  # fmt: skip
-    kept = np.flatnonzero(keys >= 0).astype(np.int32)
-    if not kept.size:
+    keys, order = tiles.ordered()
+    if not keys.size:
         if strays:
             raise RegistrySchemaError(
                 f"registry {file.path}: columns 'lon' and 'lat' hold no tile centres "
@@ -193,20 +245,12 @@ def _ordered(
             f"registry {file.path} has no rows{dataset if file.rows else ''}: "
             "check the dataset's version and variant"
         )
-    chosen = keys[kept]
-    if (np.diff(chosen) < 0).any():
-        order = np.argsort(chosen, kind="stable")
-        kept, chosen = kept[order], chosen[order]
-    unique = np.concatenate([[True], np.diff(chosen) > 0])
-    if not unique.all():
+    if tiles.duplicates:
         logger.warning(
             "registry %s: %d duplicate rows (same year, lon and lat); the first of each is used",
-            file.path, len(unique) - int(unique.sum()),
+            file.path, tiles.duplicates,
         )  # fmt: skip
-        kept, chosen = kept[unique], chosen[unique]
-    position = np.full(file.rows, -1, np.int32)
-    position[kept] = np.arange(len(kept), dtype=np.int32)
-    return chosen, position
+    return keys, order
 
 
 def _grid(
@@ -218,37 +262,25 @@ def _grid(
     yield grid
 
 
-def _sizes(
-    file: RegistryFile, column: str, position: NDArray[np.int32], count: int
-) -> Iterator[NDArray[np.uint32]]:
-    out = np.zeros(count, np.uint32)
-    done = 0
-    for values in file.size_column(column):
+def _sizes(file: RegistryFile, column: str, order: _Order) -> Iterator[NDArray[np.uint32]]:
+    out = np.zeros(len(order.places), np.uint32)
+    for places, values in order.of(file.size_column(column)):
         if values.max(initial=0) > _LARGEST_SIZE:
             raise RegistrySchemaError(
-                f"registry {file.path}: column {column!r} holds {values.max()} bytes, "
+                f"registry {file.path}: column {column!r} holds {values.max():.0f} bytes, "
                 "more than a tile's file can have"
             )
-        place = position[done : done + len(values)]
-        out[place[place >= 0]] = values[place >= 0]
-        done += len(values)
+        out[places] = values
     yield out
 
 
 def _hashes(
-    file: RegistryFile,
-    column: str,
-    position: NDArray[np.int32],
-    count: int,
-    logger: logging.Logger,
+    file: RegistryFile, column: str, order: _Order, logger: logging.Logger
 ) -> Iterator[NDArray[np.uint8]]:
-    out = np.zeros((count, 32), np.uint8)
-    done = 0
-    for values in file.hash_column(column):
-        place = position[done : done + len(values)]
-        out[place[place >= 0]] = values[place >= 0]
-        done += len(values)
-    missing = count - int(out.any(axis=1).sum())
+    out = np.zeros((len(order.places), 32), np.uint8)
+    for places, values in order.of(file.hash_column(column)):
+        out[places] = values
+    missing = len(out) - int(out.any(axis=1).sum())
     if missing:
         logger.warning(
             "registry %s: %d rows have no SHA-256 in column %r; such files are not verified by it",

@@ -9,19 +9,23 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from geotessera.cells import COLUMNS, ROWS
 from geotessera.errors import RegistryError, RegistrySchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Kind", "RegistryFile"]
+__all__ = ["MOST_YEARS", "Kind", "RegistryFile"]
 
 type Kind = Literal["embeddings", "landmasks"]
 """What a registry lists."""
+
+MOST_YEARS = 64
+"""More years than any dataset has; an index keeps a bit of each."""
 
 # Larger batches are no faster; smaller ones pay for their number.
 _BATCH_ROWS = 1 << 17
@@ -35,7 +39,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())
         raise RegistryError(
             f"registry {path} cannot be read ({reason}): it is damaged, cut off, or not Parquet"
@@ -78,8 +82,13 @@ class RegistryFile:
         with _reading(path):
             self._file: Any = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
             self._schema: Any = self._file.schema_arrow
+            names = set(self._schema.names)
         self.rows: int = self._file.metadata.num_rows
-        names = set(self._schema.names)
+        most = COLUMNS * ROWS * (MOST_YEARS if kind == "embeddings" else 1)
+        if self.rows > most:
+            raise RegistryError(
+                f"registry {path} claims {self.rows} rows: there are at most {most} tiles"
+            )
         if kind == "landmasks":
             self.sizes = {"grid": "file_size"}
             self.hashes = {"grid": "hash"}
@@ -124,14 +133,18 @@ class RegistryFile:
         if self.kind == "embeddings":
             optional |= {"version": (text, "string"), "variant": (text, "string")}
         for name, (accepts, wanted) in (optional | expected).items():
+            if self._schema.names.count(name) > 1:
+                raise RegistrySchemaError(f"registry {self.path} has more than one column {name!r}")
             if name in names and not accepts(kind := self._schema.field(name).type):
                 raise RegistrySchemaError(
                     f"registry {self.path}: column {name!r} holds {kind}, expected {wanted}"
                 )
 
-    def _batches(self, columns: list[str], **options: Any) -> Iterator[Any]:
+    def _each[T](self, columns: list[str], convert: Callable[[Any], T]) -> Iterator[T]:
+        """Yield what is made of each batch; making it finds damage too, such as bad UTF-8."""
         with _reading(self.path):
-            yield from self._file.iter_batches(_BATCH_ROWS, columns=columns, **options)
+            for batch in self._file.iter_batches(_BATCH_ROWS, columns=columns):
+                yield convert(batch)
 
     def keys(
         self, version: str, variant: str
@@ -150,24 +163,30 @@ class RegistryFile:
             names.append("year")
             wanted = (("version", version), ("variant", variant))
             where = [pair for pair in wanted if pair[0] in self._schema.names]
-        for batch in self._batches(names + [name for name, _ in where]):
+
+        def convert(
+            batch: Any,
+        ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
             lon = _numbers(batch.column("lon"), np.nan, np.float64)
             lat = _numbers(batch.column("lat"), np.nan, np.float64)
-            if self.kind == "embeddings":
-                year = _numbers(batch.column("year"), 0, np.int64).copy()
-                for name, text in where:
-                    year[~_equals(batch.column(name), text)] = 0
-            else:
-                year = np.ones(len(lon), np.int64)
-            yield year, lon, lat
+            if self.kind == "landmasks":
+                return np.ones(len(lon), np.int64), lon, lat
+            year = _numbers(batch.column("year"), 0, np.int64).copy()
+            for name, text in where:
+                year[~_equals(batch.column(name), text)] = 0
+            return year, lon, lat
 
-    def size_column(self, name: str) -> Iterator[NDArray[np.int64]]:
+        return self._each(names + [name for name, _ in where], convert)
+
+    def size_column(self, name: str) -> Iterator[NDArray[np.float64]]:
         """Yield the bytes of a size column, 0 where a row does not say."""
         import numpy as np
 
-        for batch in self._batches([name]):
+        def convert(batch: Any) -> NDArray[np.float64]:
             values = _numbers(batch.column(0), 0, np.float64)
-            yield np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.int64)
+            return np.where(np.isfinite(values) & (values > 0), np.floor(values), 0)
+
+        return self._each([name], convert)
 
     def hash_column(self, name: str) -> Iterator[NDArray[np.uint8]]:
         """Yield SHA-256 sums as (rows, 32) bytes, zeros where a row has none.
@@ -177,20 +196,19 @@ class RegistryFile:
         RegistrySchemaError
             If a text is not 64 hexadecimal digits.
         """
-        for batch in self._batches([name]):
-            yield self._digests(batch.column(0), name)
+        return self._each([name], lambda batch: self._digests(batch.column(0), name))
 
     def _digests(self, column: Any, name: str) -> NDArray[np.uint8]:
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = pc.cast(column, pa.large_string())
+        column = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary())
         lengths = pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
         given = lengths > 0
         if not np.isin(lengths, (0, 64)).all():
             self._bad_digest(column, int(np.argmax(~np.isin(lengths, (0, 64)))), name)
-        text = "".join(column.filter(pa.array(given)).to_pylist()).encode("ascii", "replace")
+        text = b"".join(column.filter(pa.array(given)).to_pylist())
         nibbles = _nibble_table()[np.frombuffer(text, np.uint8)].reshape(-1, 64)
         wrong = (nibbles > 15).any(axis=1)
         if wrong.any():
@@ -200,8 +218,9 @@ class RegistryFile:
         return digests
 
     def _bad_digest(self, column: Any, row: int, name: str) -> None:
+        found = column[row].as_py()[:80].decode(errors="replace")
         raise RegistrySchemaError(
-            f"registry {self.path}: column {name!r} holds {column[row].as_py()!r}, "
+            f"registry {self.path}: column {name!r} holds {found!r}, "
             "which is no SHA-256 sum of 64 hexadecimal digits"
         )
 
