@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import itertools
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 import threading
-from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +23,17 @@ from geotessera.errors import (
     DatasetMismatchError,
     GeoTesseraError,
     InputError,
+    StalledError,
     TileError,
     TileNotFoundError,
-    UnwritableDestination,
 )
 from geotessera.grid import tile_to_grid_name
-from geotessera.remote.partfile import writing_to
+from geotessera.remote.engine import Group, transfer
 from geotessera.sidecar import check_dataset_dir, label_dataset_dir
 from geotessera.sources import GeoTiff, find_tile
 from geotessera.sources.local import stands_for
 from geotessera.tile_files import (
-    fetch,
+    check_online,
     fetch_recorded,
     landmask_request,
     record,
@@ -42,10 +41,10 @@ from geotessera.tile_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from geotessera.registry import Registry
-    from geotessera.remote.transfer import FileRequest, Transferred
+    from geotessera.remote.transfer import Transferred
     from geotessera.sources.local import LocalTile
     from geotessera.types import ProgressCallback, TileId
 
@@ -83,8 +82,12 @@ def download_tile(
     *,
     refresh: bool = False,
     progress: ProgressCallback | None = None,
+    jobs: int | None = None,
+    stop: threading.Event | None = None,
 ) -> list[Transferred]:
     """Make a tile complete in a directory.
+
+    Safe to call from many threads and processes; threads that want one tile fetch it once.
 
     Parameters
     ----------
@@ -97,7 +100,11 @@ def download_tile(
     refresh : bool
         Fetch all three files again; those that are there stay until all are verified.
     progress : callable, optional
-        Called with (bytes done, bytes in all, status text), file by file.
+        Called with (bytes done, bytes in all, status text).
+    jobs : int, optional
+        Connections at once; by default ``GEOTESSERA_JOBS``, else 8.
+    stop : threading.Event, optional
+        Set it to give up from another thread.
 
     Returns
     -------
@@ -109,50 +116,43 @@ def download_tile(
     TileNotFoundError
         (a `RuntimeError` and `FileNotFoundError`) if the dataset has no such tile.
     TransferError
-        (an `OSError`) if a file could not be fetched; files committed before it stay.
+        (an `OSError`) if a file could not be fetched; the next call goes on where this one
+        stopped.
+    UnwritableDestination
+        (an `OSError`) if the directory cannot be written.
     DatasetMismatchError
         (a `ValueError`) if the directory holds another dataset.
     """
     check_dataset_dir(directory, registry.version, registry.variant)
+    group = _group(registry, tile, directory, refresh=refresh)
+    if not group.files:
+        return []
+    label_dataset_dir(directory, registry.version, registry.variant)
+    for result in transfer(
+        [group], jobs=jobs, progress=progress, verify=registry.verifies, stop=stop
+    ):
+        if result.error is not None:
+            raise result.error
+        for done in result.files:
+            record(done, directory)
+        return result.files
+    raise TileError(f"the download of {_name(tile)} was stopped")
+
+
+def _name(tile: TileId) -> str:
+    return tile_to_grid_name(tile.lon, tile.lat)
+
+
+def _group(registry: Registry, tile: TileId, directory: Path, *, refresh: bool) -> Group:
+    """Return the files to fetch for a tile, in order of commit; none if all are there."""
     if not registry.has_tile(*tile):
         raise TileNotFoundError(_not_published(registry, tile))
     requests = tile_requests(registry, tile, directory)
     if not refresh:
         requests = [request for request in requests if not request.dest.is_file()]
-    if requests:
-        label_dataset_dir(directory, registry.version, registry.variant)
-    if refresh:
-        return _replace(registry, requests, directory, progress)
-    return [fetch_recorded(registry, request, directory, progress) for request in requests]
-
-
-def _replace(
-    registry: Registry,
-    requests: list[FileRequest],
-    directory: Path,
-    progress: ProgressCallback | None,
-) -> list[Transferred]:
-    """Fetch files aside, then swap them in: a failure leaves the old ones whole."""
-    aside = directory / ".geotessera" / f"incoming-{secrets.token_hex(6)}"
-    try:
-        staged = [
-            fetch(registry, replace(request, dest=aside / request.dest.name), progress)
-            for request in requests
-        ]
-        with writing_to(directory):
-            # Without its embedding a tile is incomplete: nobody reads a mixture.
-            requests[-1].dest.unlink(missing_ok=True)
-            for request, done in zip(requests, staged, strict=True):
-                request.dest.parent.mkdir(parents=True, exist_ok=True)
-                done.path.replace(request.dest)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    placed = [
-        replace(done, path=request.dest) for request, done in zip(requests, staged, strict=True)
-    ]
-    for done in placed:
-        record(done, directory)
-    return placed
+    for request in requests:
+        check_online(registry, request)
+    return Group(tile, tuple(requests), replace=refresh)
 
 
 def download_tiles(
@@ -162,17 +162,21 @@ def download_tiles(
     *,
     refresh: bool = False,
     progress: ProgressCallback | None = None,
+    jobs: int | None = None,
+    on_tile: Callable[[TileId, Exception | None], object] | None = None,
 ) -> DownloadReport:
     """Make tiles complete in a directory; a tile that fails does not stop the others.
 
     Parameters
     ----------
-    registry, directory, refresh
+    registry, directory, refresh, jobs
         As for `download_tile`.
     tiles : iterable of TileId
         Which tiles.
     progress : callable, optional
-        Called with (tiles done, tiles in all, status text).
+        Called with (bytes done, bytes in all, status text).
+    on_tile : callable, optional
+        Called with each tile that is complete, and None, or that failed, and why.
 
     Raises
     ------
@@ -181,24 +185,52 @@ def download_tiles(
     DatasetMismatchError
         (a `ValueError`) if the directory holds another dataset.
     """
-    wanted = list(tiles)
+    check_dataset_dir(directory, registry.version, registry.variant)
     report = DownloadReport()
-    for done, tile in enumerate(wanted):
-        if progress is not None:
-            progress(done, len(wanted), tile_to_grid_name(tile.lon, tile.lat))
-        try:
-            transferred = download_tile(registry, tile, directory, refresh=refresh)
-        except (UnwritableDestination, DatasetMismatchError):
-            raise
-        except (GeoTesseraError, OSError) as error:
-            logger.warning("%s: %s", tile_to_grid_name(tile.lon, tile.lat), error)
+
+    def finish(tile: TileId, error: Exception | None, files: Iterable[Transferred] = ()) -> None:
+        if error is not None:
+            logger.warning("%s: %s", _name(tile), error)
             report.failed[tile] = error
         else:
             report.complete.append(tile)
-            report.files += [one.path for one in transferred]
-            report.bytes += sum(one.size for one in transferred)
-    if progress is not None:
-        progress(len(wanted), len(wanted), "done")
+        for done in files:
+            record(done, directory)
+            report.files.append(done.path)
+            report.bytes += done.size
+        if on_tile is not None:
+            on_tile(tile, error)
+
+    groups: list[Group] = []
+    for tile in dict.fromkeys(tiles):
+        try:
+            group = _group(registry, tile, directory, refresh=refresh)
+        except DatasetMismatchError:
+            raise
+        except (GeoTesseraError, OSError) as error:
+            finish(tile, error)
+            continue
+        if group.files:
+            groups.append(group)
+        else:
+            finish(tile, None)
+    if not groups:
+        return report
+    label_dataset_dir(directory, registry.version, registry.variant)
+    try:
+        for result in transfer(
+            groups,
+            jobs=jobs,
+            progress=progress,
+            total=sum(request.size or 0 for group in groups for request in group.files),
+            verify=registry.verifies,
+        ):
+            finish(result.key, result.error, result.files)
+    except StalledError as error:
+        # Nothing moves: the tiles that are left would all wait as long.
+        for group in groups:
+            if group.key not in report.failed and group.key not in report.complete:
+                finish(group.key, error)
     return report
 
 
@@ -238,7 +270,6 @@ class TileStore:
         self._exports: dict[tuple[GeoTiff, int, int], bool] = {}
         identity = f"{origin} {registry.version} {registry.variant}"
         self._session_name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._locks: defaultdict[TileId, threading.Lock] = defaultdict(threading.Lock)
 
     def _target(self) -> Path:
         return self._directory if self._keeps else session_directory() / self._session_name
@@ -292,6 +323,7 @@ class TileStore:
         *,
         refresh: bool = False,
         progress: ProgressCallback | None = None,
+        stop: threading.Event | None = None,
     ) -> LocalTile:
         """Return a tile, fetching it if it is not local or if `refresh` is asked for.
 
@@ -300,16 +332,18 @@ class TileStore:
         TileNotFoundError, TransferError, DatasetMismatchError
             As for `download_tile`.
         """
-        with self._locks[tile]:
-            found = None if refresh else self.local(tile)
-            if found is None:
-                target = self._target()
-                download_tile(self._registry, tile, target, refresh=refresh, progress=progress)
-                found = find_tile(target, tile)
+        found = None if refresh else self.local(tile)
+        if found is not None:
+            return found
+        target = self._target()
+        download_tile(self._registry, tile, target, refresh=refresh, progress=progress, stop=stop)
+        return self._must_be_there(tile, find_tile(target, tile))
+
+    def _must_be_there(self, tile: TileId, found: LocalTile | None) -> LocalTile:
         if found is None:
             raise TileError(
-                f"tile {tile_to_grid_name(tile.lon, tile.lat)} of {tile.year} vanished from "
-                f"{target} while it was used: do not delete tiles under a running program"
+                f"tile {_name(tile)} of {tile.year} vanished from {self._target()} while it was "
+                "used: do not delete tiles under a running program"
             )
         return found
 
@@ -350,7 +384,7 @@ class TileStore:
             elif self._registry.has_tile(*tile):
                 missing.append(tile)
         if missing and not auto_download:
-            names = ", ".join(tile_to_grid_name(tile.lon, tile.lat) for tile in missing[:5])
+            names = ", ".join(_name(tile) for tile in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             absent = TileNotFoundError(
                 f"{len(missing)} tiles of {missing[0].year} are not in {self._directory} and "
@@ -360,22 +394,35 @@ class TileStore:
                 raise absent
             failures |= dict.fromkeys(missing, absent)
             return found
-        for done, tile in enumerate(missing):
-            if progress is not None:
-                name = tile_to_grid_name(tile.lon, tile.lat)
-                progress(done, len(missing), f"downloading {name}")
-            try:
-                found[tile] = self.get(tile)
-            except UnwritableDestination:
-                raise
-            except (GeoTesseraError, OSError) as error:
-                if failures is None:
-                    raise TileError(
-                        f"tile {tile_to_grid_name(tile.lon, tile.lat)} of {tile.year} could not "
-                        f"be fetched: {error}"
-                    ) from error
-                failures[tile] = error
+        if missing:
+            found |= self._fetch(missing, progress, failures)
         return found
+
+    def _fetch(
+        self,
+        missing: list[TileId],
+        progress: ProgressCallback | None,
+        failures: dict[TileId, Exception] | None,
+    ) -> dict[TileId, LocalTile]:
+        """Fetch several tiles at once; the first that fails raises without `failures`."""
+        counts = itertools.count(1)
+
+        def on_tile(tile: TileId, error: Exception | None) -> None:
+            if error is not None and failures is None:
+                raise TileError(
+                    f"tile {_name(tile)} of {tile.year} could not be fetched: {error}"
+                ) from error
+            if progress is not None:
+                progress(next(counts), len(missing), f"downloaded {_name(tile)}")
+
+        if progress is not None:
+            progress(0, len(missing), f"downloading {_name(missing[0])}")
+        target = self._target()
+        report = download_tiles(self._registry, missing, target, on_tile=on_tile)
+        if failures is not None:
+            failures |= report.failed
+        found = {tile: find_tile(target, tile) for tile in report.complete}
+        return {tile: self._must_be_there(tile, here) for tile, here in found.items()}
 
     def landmask(self, lon: float, lat: float, *, refresh: bool = False) -> Path:
         """Return the path of a tile's landmask, fetching it if need be."""

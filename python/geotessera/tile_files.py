@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geotessera.types import ProgressCallback, TileId
 
 __all__ = [
+    "check_online",
     "embedding_request",
     "fetch",
     "fetch_recorded",
@@ -146,12 +147,17 @@ def fetch(
     TransferError, UnwritableDestination
         (an `OSError`) if the file could not be had or kept.
     """
+    check_online(registry, request)
+    return fetch_file(request, progress=progress, verify=registry.verifies)
+
+
+def check_online(registry: Registry, request: FileRequest) -> None:
+    """Raise `TileNotFoundError` if a file is on a server and the registry is offline."""
     if registry.offline and local_path(request.url) is None:
         raise TileNotFoundError(
             f"{request.label} is not local and the client is offline: fetch it once without "
             f"offline, from {request.url}"
         )
-    return fetch_file(request, progress=progress, verify=registry.verifies)
 
 
 def record(done: Transferred, directory: Path) -> None:

@@ -105,7 +105,11 @@ class RetryPolicy:
     def wait_before(self, retry: int, retry_after: float | None = None) -> float:
         """Return the seconds to wait before a repetition, counted from 0."""
         wait = self.backoff * 2.0**retry if retry_after is None else retry_after
-        return min(wait * (1 + self.jitter * random.random()), self.longest_wait)
+        return min(self.jittered(wait), self.longest_wait)
+
+    def jittered(self, wait: float) -> float:
+        """Return a wait lengthened a little, so that many clients do not return together."""
+        return wait * (1 + self.jitter * random.random())
 
 
 DEFAULT_POLICY = RetryPolicy()

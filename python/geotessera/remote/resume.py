@@ -101,10 +101,16 @@ class ResumableFile:
     block : int
         Bytes of a block.
 
-    Raises
-    ------
-    UnwritableDestination
-        If the file cannot be made.
+    Attributes
+    ----------
+    path : Path
+        The temporary name.
+    remote : Remote or None
+        What the server says of the file, once it was asked.
+    whole : dict of int to str
+        Blocks that are whole, and their SHA-256.
+    digests : dict of str to str, or None
+        Of all bytes, where they arrived in order.
     """
 
     def __init__(self, destination: Path, block: int) -> None:
@@ -115,6 +121,8 @@ class ResumableFile:
         self.block = block
         self.remote: Remote | None = None
         self.whole: dict[int, str] = {}
+        self.digests: dict[str, str] | None = None
+        self._size = 0
         self._descriptor = self._log = -1
         self._users = 0
         self._closed = False
@@ -186,6 +194,29 @@ class ResumableFile:
                     disk.append_line(self._log, _line({"block": index, "sha256": sha256}))
             self.whole[index] = sha256
 
+    def finish_whole(self, size: int) -> None:
+        """Note that all of a file that is not recorded was written."""
+        self._size = size
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether another run could go on with this file."""
+        return self._log >= 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in all, once the file is whole."""
+        length = self.remote.length if self.remote else None
+        return self._size if length is None else length
+
+    @property
+    def received(self) -> int:
+        """Bytes of the whole blocks."""
+        assert self.remote is not None
+        assert self.remote.length is not None
+        with self._lock:
+            return sum(min(self.block, self.remote.length - i * self.block) for i in self.whole)
+
     def block_end(self, offset: int) -> int:
         """Return where the block of an offset ends; the last one may be shorter."""
         end = (offset // self.block + 1) * self.block
@@ -193,7 +224,7 @@ class ResumableFile:
         return end if length is None else min(end, length)
 
     def missing(self) -> list[tuple[int, int]]:
-        """Return the byte ranges that are still to come."""
+        """Return the byte ranges that are still to come, of a file that is recorded."""
         assert self.remote is not None
         assert self.remote.length is not None
         return list(missing_runs(self.remote.length, self.block, self.whole))
