@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geotessera.errors import InputError
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.partfile import atomic_path
 from geotessera.types import Status
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Rows", "write_rows"]
+__all__ = ["Rows", "check_attributes", "write_rows"]
 
 _STATUS_NAMES = np.array([status.name.lower() for status in Status], dtype=object)
 
@@ -85,6 +86,30 @@ class Rows:
         return names
 
 
+def check_attributes(frame: pd.DataFrame, path: Path) -> None:
+    """Refuse attributes that the result's format cannot hold, before anything is fetched.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) that names the column.
+    """
+    if path.suffix.lower() != ".parquet":
+        return
+    import pyarrow as pa
+
+    for name, column in frame.items():
+        if column.dtype != object:
+            continue
+        try:
+            pa.array(column, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"the points' column {name!r} cannot be written to Parquet ({error.args[0]}): "
+                "leave it out, make it text, or write .csv"
+            ) from error
+
+
 def write_rows(rows: Rows, path: Path) -> dict[str, str]:
     """Write a table, by the suffix of its name; it appears whole or not at all.
 
@@ -135,6 +160,10 @@ def _free_names(frame: Any, wanted: set[str]) -> tuple[Any, dict[str, str]]:
             new += "_"
         taken.add(new)
         renamed[name] = new
+    # Only so does a GeoDataFrame still know which column its geometry is.
+    active = getattr(frame, "active_geometry_name", None)
+    if active in renamed:
+        frame = frame.rename_geometry(renamed[active])
     return frame.rename(columns=renamed), renamed
 
 

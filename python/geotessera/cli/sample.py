@@ -112,10 +112,11 @@ def sample(
         dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
     )
     began = time.perf_counter()
-    from geotessera.cli.rows import write_rows
+    from geotessera.cli.rows import check_attributes, write_rows
     from geotessera.points import read_points_file
 
     array, frame = read_points_file(points)
+    check_attributes(frame, out)
     output.detail(f"{len(array):,} points in {points}")
     rows = _sample(
         output,
