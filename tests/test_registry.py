@@ -39,6 +39,8 @@ TILES = [(year, lon, lat) for year in (2023, 2024) for lon, lat in SQUARE]
 TILES += [(2021, *SQUARE[0])]
 TILES.sort()
 TILE = (2024, -0.95, 50.05)
+HOSTILE_VARIANTS = ["../../x", "x/../y", ".", "..", "a\0b", "\ud800", "x" * 5000, "a b", "a?b#c",
+                    "a\\b", "C:x", "é", "a\n", "%2e%2e"]  # fmt: skip
 WHICH = {"year": TILE[0], "lon": TILE[1], "lat": TILE[2]}
 
 
@@ -375,6 +377,34 @@ def test_a_newer_registry_replaces_the_copy(make, tmp_path):
         assert len(make(base_url=server.url).available_embeddings) == len(TILES)
 
 
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def not_utf8(path):
+    content = path.read_bytes()
+    at = content.index(b"lon_i" if b"lon_i" in content else b"file_size")
+    path.write_bytes(content[:at] + b"\xf6" + content[at + 1 :])
+
+
+@pytest.mark.parametrize("damage", [truncated, not_utf8])
+@pytest.mark.parametrize("name", ["manifest", "landmasks"])
+def test_a_damaged_copy_is_fetched_anew(make, tmp_path, caplog, name, damage):
+    with LoopbackServer(mirror_tree(tmp_path / "mirror", "B")) as server:
+        assert make(base_url=server.url).get_landmask_file_size(*TILE[1:]) == 50
+        (copy,) = (tmp_path / "cache").rglob(f"{name}.parquet")
+        whole, state = copy.read_bytes(), copy.stat()
+        damage(copy)
+        os.utime(copy, ns=(state.st_atime_ns, state.st_mtime_ns))  # the server says 304
+        for index in copy.parent.glob(f"{name}*.index"):
+            index.unlink()
+        registry = make(base_url=server.url)
+        assert registry.get_landmask_file_size(*TILE[1:]) == 50
+        assert registry.get_landmask_count() == 1
+    assert copy.read_bytes() == whole
+    assert "was damaged" in caplog.text
+
+
 def test_two_mirrors_have_two_copies(make, tmp_path):
     one, two = mirror_tree(tmp_path / "one", "B"), mirror_tree(tmp_path / "two", "B")
     manifest_b(two / "npy/v1.1-cam/manifest.parquet", TILES)
@@ -508,6 +538,37 @@ def test_labels_round_trip(tmp_path):
     for damage in ("{", "[]", '{"dataset_version": 1}', '{"dataset_variant": "x"}', "null"):
         path.write_text(damage)
         assert module.recorded_dataset(path.parent) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"dataset_version": "1.1", "dataset_variant": variant}
+        for variant in (*HOSTILE_VARIANTS, "", ["cambridge"], {"a": 1}, True)
+    ]
+    + [
+        {"dataset_version": version, "dataset_variant": "cambridge"}
+        for version in ("9" * 5000, "1." + "9" * 5000, "", "../1", "1/2", 1.1, ["1.1"], None)
+    ]
+    + [{"dataset_version_path": [1], "dataset_version": "1.1", "dataset_variant": "cambridge"}],
+)
+def test_a_record_that_names_no_dataset_is_none(tmp_path, record):
+    (tmp_path / "tessera_metadata.json").write_text(json.dumps(record))
+    assert module.recorded_dataset(tmp_path) is None
+    module.check_dataset_dir(tmp_path, "v1.1", "cambridge")
+
+
+@pytest.mark.parametrize("variant", ["cambridge", "2B-L~beta1", "a.b_c", "x" * 100])
+def test_a_record_may_name_unpublished_datasets(tmp_path, variant):
+    module.write_tessera_metadata(tmp_path, "v3.7", variant)
+    assert module.recorded_dataset(tmp_path) == ("3.7", variant)
+
+
+@pytest.mark.parametrize("variant", [*HOSTILE_VARIANTS, ""])
+def test_a_variant_that_leads_elsewhere_is_refused(make, directory, variant):
+    for options in ({"registry_dir": directory}, {"base_url": directory}):
+        with pytest.raises(InputError, match="is no variant"):
+            make(variant=variant, **options)
 
 
 @pytest.mark.parametrize(

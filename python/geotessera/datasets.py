@@ -30,6 +30,7 @@ __all__ = [
     "MirrorLayout",
     "base_url_from",
     "canonical_store_location",
+    "check_variant",
     "dataset_for_location",
     "dataset_from_path",
     "dataset_from_tags",
@@ -134,7 +135,8 @@ DATASETS = (
     Dataset("2.0", "2B-L~beta2", "v2 beta", npy="v2-2B-L~beta2", zarr="v2-2B-L~beta2"),
 )
 
-_VERSION = re.compile(r"v?(\d+)(?:\.(\d+)(?:\..*)?)?", re.ASCII)
+_VERSION = re.compile(r"v?(\d{1,6})(?:\.(\d{1,6})(?:\..*)?)?", re.ASCII)
+_VARIANT = re.compile(r"[A-Za-z0-9._~-]{1,100}", re.ASCII)
 _DATASET_DIR = re.compile(r"v(\d+(?:\.\d+)?)(?:-(.+))?", re.ASCII)
 
 
@@ -145,6 +147,20 @@ def normalize_version(version: str) -> str:
         known = ", ".join(sorted({version_path(dataset.version) for dataset in DATASETS}))
         raise InputError(f"unknown dataset version {version!r}: expected one like {known}")
     return f"{int(match[1])}.{int(match[2] or 0)}"
+
+
+def check_variant(variant: object) -> str:
+    """Return a variant that may be part of a path and a URL; it need not be published.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for anything but up to 100 letters, digits and ``.``, ``_``, ``~``, ``-``.
+    """
+    if not isinstance(variant, str) or not _VARIANT.fullmatch(variant) or not variant.strip("."):
+        known = ", ".join(dict.fromkeys(dataset.variant for dataset in DATASETS))
+        raise InputError(f"{variant!r:.100} is no variant of a dataset: expected one like {known}")
+    return variant
 
 
 def version_path(version: str) -> str:
@@ -245,7 +261,10 @@ def dataset_from_path(dirname: str) -> tuple[str, str] | None:
     match = _DATASET_DIR.fullmatch(dirname)
     if match is None:
         return None
-    norm = normalize_version(match[1])
+    try:
+        norm = normalize_version(match[1])
+    except InputError:
+        return None
     return norm, match[2] or default_variant(norm, "npy")
 
 

@@ -43,6 +43,7 @@ from geotessera.datasets import (
     Mirror,
     base_url_from,
     canonical_store_location,
+    check_variant,
     dataset_for_location,
     dataset_from_path,
     dataset_from_tags,
@@ -306,7 +307,7 @@ class Registry:
             variant = default_variant(self._version_norm, "npy")
             if note := variant_note(self._version_norm, "npy"):
                 self.logger.warning(note)
-        self.variant = variant
+        self.variant = check_variant(variant)
         self.embeddings_subdir = s3_embeddings_subdir(variant)
         self.verify_hashes = verify_hashes
         self._bbox = None if bbox is None else _scope_box(bbox, bbox_margin_deg)

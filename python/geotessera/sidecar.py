@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.datasets import (
     EMBEDDINGS_DIR_NAME,
     TESSERA_NPY_MIRROR_URL,
+    check_variant,
     dataset_path,
     normalize_version,
     version_path,
@@ -98,7 +99,10 @@ def write_tessera_metadata(
 
 
 def recorded_dataset(directory: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Return the normalised version and the variant that a directory records, or None."""
+    """Return the normalised version and the variant that a directory records, or None.
+
+    Both become parts of paths and URLs, so a record that could lead elsewhere is none.
+    """
     path = Path(directory) / TESSERA_METADATA_FILENAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -106,10 +110,10 @@ def recorded_dataset(directory: str | os.PathLike[str]) -> tuple[str, str] | Non
         variant = record.get("dataset_variant")
     except (OSError, ValueError, AttributeError, RecursionError):
         return None
-    if not (isinstance(version, str) and isinstance(variant, str) and version and variant):
+    if not isinstance(version, str):
         return None
     try:
-        return normalize_version(version), variant
+        return normalize_version(version), check_variant(variant)
     except InputError:
         return None
 
