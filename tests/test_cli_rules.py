@@ -232,7 +232,7 @@ def test_on_a_terminal_there_are_bars_and_tables_unless_it_is_dumb(
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     # Slow enough that progress is worth showing.
-    with LoopbackServer(tiny_world.root(), bandwidth=1.2e6) as server:
+    with LoopbackServer(tiny_world.root(), bandwidth=5e5) as server:
         process = subprocess.Popen(
             [
                 SCRIPT,

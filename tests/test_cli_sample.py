@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -13,9 +14,14 @@ from pyproj import Transformer
 from typer.testing import CliRunner, Result
 
 from geotessera import cli
+from geotessera.export import export_tile
+from geotessera.layout import geotiff_path
+from geotessera.sidecar import write_tessera_metadata
+from geotessera.sources import NpyTile
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from geotessera.testing import SampleWorld
@@ -213,6 +219,67 @@ def test_tiles_are_kept_where_told_and_used_without_a_server(
             np.testing.assert_array_equal(arrays["tessera"], expected)
     alone = sample(points, tmp_path / "c.npz", "--offline")
     assert (alone.exit_code, "offline" in alone.stderr) == (1, True)
+
+
+@pytest.fixture
+def alone(sample: Command, tiny_world: SampleWorld, tmp_path: Path) -> Callable[..., Result]:
+    """`sample` from a directory of tiles, where there is neither a server nor a registry."""
+    tiles = tiny_world.checkout(tmp_path / "tiles")
+    sample.cache, sample.base = tmp_path / "empty", "http://127.0.0.1:9"
+    points = write_points(tmp_path / "p.csv")
+
+    def run(*words: str) -> Result:
+        out = tmp_path / "out.csv"
+        out.unlink(missing_ok=True)
+        return sample(points, out, "--offline", "--tiles", str(tiles), *words)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 0),
+        (["--dataset-version", "v1"], 0),
+        (["--dataset-version", "v1", "--dataset-variant", "vultr"], 0),
+        (["--dataset-version", "v1.1"], 1),
+        (["--dataset-version", "v1", "--dataset-variant", "cambridge"], 1),
+        (["--dataset-variant", "cambridge"], 1),
+    ],
+)
+def test_a_directory_alone_must_hold_the_dataset_that_is_named(
+    alone: Callable[..., Result], tmp_path: Path, words: list[str], code: int
+) -> None:
+    assert alone(*words).exit_code == 0  # nothing says what it holds
+    write_tessera_metadata(tmp_path / "tiles", "v1", "vultr")
+    result = alone(*words)
+    assert result.exit_code == code, result.output
+    assert ("cannot be interchanged" in result.stderr) == bool(code)
+    assert (tmp_path / "out.csv").exists() == (not code)
+
+
+def test_a_directory_alone_never_mixes_datasets(
+    alone: Callable[..., Result], tmp_path: Path, tiny_world: SampleWorld
+) -> None:
+    tiles = tmp_path / "tiles"
+    shutil.rmtree(tiles)
+    for one, dataset in zip(tiny_world.tiles, [("1.1", "cambridge"), ("1", "vultr")], strict=True):
+        export_tile(
+            NpyTile(*one.files).open(),
+            geotiff_path(tiles, one.tile),
+            tile=one.tile,
+            dataset=dataset,
+        )
+
+    def valid(*words: str) -> set[str]:
+        assert alone(*words).exit_code == 0
+        table = pd.read_csv(tmp_path / "out.csv")
+        return set(table["tile"][table["status"] == "valid"])
+
+    first, second = ("grid_23.95_83.65", "grid_24.05_83.65")
+    assert valid() in ({first}, {second})
+    assert valid("--dataset-version", "v1", "--dataset-variant", "vultr") == {second}
+    assert valid("--dataset-version", "v1.1", "--dataset-variant", "cambridge") == {first}
 
 
 def test_a_tile_that_cannot_be_had_stops_or_leaves_rows(

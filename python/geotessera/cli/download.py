@@ -12,24 +12,18 @@ from geotessera.cli.errors import PROBLEMS, UsageError
 from geotessera.cli.options import (
     BBOX,
     BandsText,
-    BaseUrl,
-    CacheDir,
     Country,
     DatasetOptions,
     Json,
-    Offline,
     RegionFile,
-    RegistryDir,
     Tile,
-    Variant,
     Verbose,
-    Version,
     Year,
     parse_bands,
+    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import select_tiles
-from geotessera.datasets import DEFAULT_VERSION, default_variant, normalize_version
 from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
 
@@ -58,6 +52,7 @@ class _Job:
     list_files: bool
 
 
+@takes_dataset
 def download(
     output_dir: Annotated[
         Path | None,
@@ -95,12 +90,7 @@ def download(
     list_files: Annotated[
         bool, typer.Option("--list-files", help="List all created files with their sizes.")
     ] = False,
-    dataset_version: Version = DEFAULT_VERSION,
-    dataset_variant: Variant = None,
-    base_url: BaseUrl = None,
-    cache_dir: CacheDir = None,
-    registry_dir: RegistryDir = None,
-    offline: Offline = False,
+    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     source: Annotated[
         str, typer.Option(metavar="auto|tiles", help="Where pixels come from: tiles.")
     ] = "auto",
@@ -128,9 +118,6 @@ def download(
         output_dir, fmt, year, parse_bands(bands), compress, cog, keep_npy, list_files or verbose
     )
     _check_export(job)
-    dataset = DatasetOptions(
-        dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
-    )
     with_one_selector = {
         "bbox": bbox,
         "tile": tile,
@@ -183,9 +170,7 @@ def _check_export(job: _Job) -> None:
 def _check_directory(directory: Path, dataset: DatasetOptions) -> None:
     from geotessera.sidecar import check_dataset_dir
 
-    version = normalize_version(dataset.version)
-    variant = dataset.variant or default_variant(version, "npy")
-    check_dataset_dir(directory, version, variant)
+    check_dataset_dir(directory, *dataset.identity)
 
 
 def _nothing(output: Output, selection: Selection, job: _Job) -> None:

@@ -9,24 +9,17 @@ import typer
 
 from geotessera.cli.errors import PROBLEMS, describe, kind
 from geotessera.cli.options import (
-    BaseUrl,
-    CacheDir,
     DatasetOptions,
     Json,
-    Offline,
-    RegistryDir,
-    Variant,
     Verbose,
-    Version,
+    takes_dataset,
 )
 from geotessera.cli.output import Output, to_json
 from geotessera.cli.version import installed_version
 from geotessera.datasets import (
     DATASETS,
-    DEFAULT_VERSION,
     FORMATS,
     default_variant,
-    normalize_version,
 )
 from geotessera.errors import GeoTesseraError, InputError
 
@@ -39,6 +32,7 @@ SHOWN_TILES = 10
 """Tiles that ``--tiles -v`` lists."""
 
 
+@takes_dataset
 def info(
     tiles: Annotated[
         Path | None,
@@ -49,12 +43,7 @@ def info(
     geotiffs: Annotated[
         Path | None, typer.Option("--geotiffs", hidden=True, help="Retired name of --tiles.")
     ] = None,
-    dataset_version: Version = DEFAULT_VERSION,
-    dataset_variant: Variant = None,
-    base_url: BaseUrl = None,
-    cache_dir: CacheDir = None,
-    registry_dir: RegistryDir = None,
-    offline: Offline = False,
+    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -69,12 +58,7 @@ def info(
     if tiles is not None:
         _local(output, tiles)
         return
-    _published(
-        output,
-        DatasetOptions(
-            dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
-        ),
-    )
+    _published(output, dataset)
 
 
 # --- Published ---------------------------------------------------------------------------
@@ -94,8 +78,7 @@ def _published(output: Output, dataset: DatasetOptions) -> None:
     ]
     columns = ("Version", "Variant", "NPY", "Zarr", "Icechunk", "Description")
     output.table(columns, rows, title="Datasets (* = default of its version)")
-    version = normalize_version(dataset.version)
-    variant = dataset.variant or default_variant(version, "npy")
+    version, variant = dataset.identity
     try:
         summary = _summary(dataset, version, variant)
     except (GeoTesseraError, OSError) as error:

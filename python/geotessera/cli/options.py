@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geotessera.datasets import DEFAULT_VERSION
+from geotessera.datasets import DEFAULT_VERSION, default_variant, normalize_version
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from geotessera.core import GeoTessera
 
 __all__ = [
     "BBOX",
     "BandsText",
-    "BaseUrl",
-    "CacheDir",
     "Country",
     "DatasetOptions",
     "Json",
-    "Offline",
     "RegionFile",
-    "RegistryDir",
     "Tile",
-    "Variant",
     "Verbose",
-    "Version",
     "Year",
     "parse_bands",
+    "takes_dataset",
 ]
 
 _DATASET = "Dataset"
@@ -80,11 +79,16 @@ BandsText = Annotated[
         "--bands", metavar="I,J,…", help="Zero-based bands in this order; all by default."
     ),
 ]
-Version = Annotated[
-    str,
-    typer.Option("--dataset-version", help="Version of the dataset.", rich_help_panel=_DATASET),
+_Version = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset-version",
+        help=f"Version of the dataset; by default {DEFAULT_VERSION}, or what a directory to verify "
+        "says it holds.",
+        rich_help_panel=_DATASET,
+    ),
 ]
-Variant = Annotated[
+_Variant = Annotated[
     str | None,
     typer.Option(
         "--dataset-variant",
@@ -92,7 +96,7 @@ Variant = Annotated[
         rich_help_panel=_DATASET,
     ),
 ]
-BaseUrl = Annotated[
+_BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
@@ -102,11 +106,11 @@ BaseUrl = Annotated[
         rich_help_panel=_DATASET,
     ),
 ]
-CacheDir = Annotated[
+_CacheDir = Annotated[
     Path | None,
     typer.Option("--cache-dir", help="Where registries are cached.", rich_help_panel=_DATASET),
 ]
-RegistryDir = Annotated[
+_RegistryDir = Annotated[
     Path | None,
     typer.Option(
         "--registry-dir",
@@ -114,7 +118,7 @@ RegistryDir = Annotated[
         rich_help_panel=_DATASET,
     ),
 ]
-Offline = Annotated[
+_Offline = Annotated[
     bool,
     typer.Option(
         "--offline", help="Use cached registries and local tiles only.", rich_help_panel=_DATASET
@@ -128,14 +132,23 @@ Verbose = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class DatasetOptions:
-    """Which dataset, from where: the options every reading command has."""
+    """Which dataset, from where: the options every reading command has.
 
-    version: str = DEFAULT_VERSION
-    variant: str | None = None
-    base_url: str | None = None
-    cache_dir: Path | None = None
-    registry_dir: Path | None = None
-    offline: bool = False
+    `version` and `variant` are None where they were not given.
+    """
+
+    version: _Version = None
+    variant: _Variant = None
+    base_url: _BaseUrl = None
+    cache_dir: _CacheDir = None
+    registry_dir: _RegistryDir = None
+    offline: _Offline = False
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Version, normalised, and variant; what was not given by default."""
+        version = normalize_version(self.version or DEFAULT_VERSION)
+        return version, self.variant or default_variant(version, "npy")
 
     def client(self, embeddings_dir: Path | None = None, **more: Any) -> GeoTessera:
         """Open the dataset.
@@ -153,7 +166,7 @@ class DatasetOptions:
             raise InputError(f"--registry-dir: there is no directory {self.registry_dir}")
         # Through the package's name, where tests and scripts replace it.
         client: GeoTessera = cli.GeoTessera(
-            dataset_version=self.version,
+            dataset_version=self.version or DEFAULT_VERSION,
             dataset_variant=self.variant,
             cache_dir=self.cache_dir,
             embeddings_dir=embeddings_dir,
@@ -163,6 +176,26 @@ class DatasetOptions:
             **more,
         )
         return client
+
+
+def takes_dataset(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `DatasetOptions`, in place of its parameter ``dataset``."""
+    signature = inspect.signature(command, eval_str=True)
+    options = list(inspect.signature(DatasetOptions, eval_str=True).parameters.values())
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        expanded = options if parameter.name == "dataset" else [parameter]
+        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in expanded]
+
+    @functools.wraps(command)
+    def expanded_command(**given: Any) -> None:
+        chosen = {one.name: given.pop(one.name) for one in options}
+        command(dataset=DatasetOptions(**chosen), **given)
+
+    # What typer reads; it looks at both.
+    expanded_command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded_command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return expanded_command
 
 
 def parse_bands(text: str | None) -> list[int] | None:

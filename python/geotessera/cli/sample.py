@@ -12,19 +12,13 @@ import typer
 from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.options import (
     BandsText,
-    BaseUrl,
-    CacheDir,
     DatasetOptions,
     Json,
-    Offline,
-    RegistryDir,
-    Variant,
     Verbose,
-    Version,
     parse_bands,
+    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
-from geotessera.datasets import DEFAULT_VERSION
 from geotessera.errors import InputError, RegistryError, TileError
 
 if TYPE_CHECKING:
@@ -49,6 +43,7 @@ class _Errors(StrEnum):
     coerce = "coerce"
 
 
+@takes_dataset
 def sample(
     points: Annotated[
         Path,
@@ -89,12 +84,7 @@ def sample(
             "is fetched is removed at the end."
         ),
     ] = None,
-    dataset_version: Version = DEFAULT_VERSION,
-    dataset_variant: Variant = None,
-    base_url: BaseUrl = None,
-    cache_dir: CacheDir = None,
-    registry_dir: RegistryDir = None,
-    offline: Offline = False,
+    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -108,9 +98,6 @@ def sample(
     years = list(dict.fromkeys(year or [2024]))
     chosen = parse_bands(bands)
     _check(out, chosen)
-    dataset = DatasetOptions(
-        dataset_version, dataset_variant, base_url, cache_dir, registry_dir, offline
-    )
     began = time.perf_counter()
     from geotessera.cli.rows import check_attributes, write_rows
     from geotessera.points import read_points_file
@@ -165,7 +152,7 @@ def _sample(
         if tiles is None or not dataset.offline:
             raise
         output.note(f"Warning: {describe(error)}: only the tiles in {tiles} are known")
-        client = _LocalTiles(tiles)
+        client = _LocalTiles(tiles, dataset)
     values, status = [], []
     for year in years:
         with output.progress(f"Sampling {year}") as progress:
@@ -185,8 +172,31 @@ def _sample(
 class _LocalTiles:
     """Tiles in a directory, without a registry: in the field there may be nothing else."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, asked: DatasetOptions) -> None:
+        from geotessera.sidecar import check_dataset_dir, recorded_dataset
+
         self._directory = directory
+        self._dataset = recorded_dataset(directory)
+        if self._dataset is not None:
+            version, variant = self._dataset
+            check_dataset_dir(directory, asked.version or version, asked.variant or variant)
+        elif asked.version is not None or asked.variant is not None:
+            self._dataset = asked.identity
+
+    def _find(self, tile: TileId) -> RasterSource | None:
+        from geotessera.sources import GeoTiff, find_tile
+        from geotessera.sources.local import stands_for
+
+        found = find_tile(self._directory, tile, self._dataset)
+        if found is None:
+            return None
+        if isinstance(found, GeoTiff) and self._dataset is not None:
+            return found.open() if stands_for(found, tile, self._dataset, None) else None
+        source = found.open()
+        if source.provenance.version and source.provenance.variant:
+            # Nobody says what the directory holds: the first tile that does speaks for all.
+            self._dataset = source.provenance.version, source.provenance.variant
+        return source
 
     def sample_embeddings_at_points(
         self, points: Any, year: int, *, progress_callback: Any, errors: str, **how: Any
@@ -194,16 +204,11 @@ class _LocalTiles:
         """Sample as `GeoTessera` does; a tile that is not there is ``NO_TILE``."""
         from geotessera.grouping import group_points
         from geotessera.sampling import sample_tiles
-        from geotessera.sources import find_tile
-
-        def open_tile(tile: TileId) -> RasterSource | None:
-            found = find_tile(self._directory, tile)
-            return None if found is None else found.open()
 
         sampled = sample_tiles(
             group_points(points),
             year,
-            open_tile,
+            self._find,
             progress=progress_callback,
             **{name: how[name] for name in ("method", "bands", "mask_water")},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,10 @@ import typer
 
 from geotessera.cli.errors import PROBLEMS
 from geotessera.cli.options import (
-    BaseUrl,
-    CacheDir,
     DatasetOptions,
     Json,
-    Offline,
-    RegistryDir,
-    Variant,
     Verbose,
+    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.datasets import DEFAULT_VERSION, version_path
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["report_document", "show_report", "verify"]
 
 
+@takes_dataset
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of tiles.")],
     use_registry: Annotated[
@@ -53,15 +51,7 @@ def verify(
             help="Take recorded files that are gone for removed on purpose, from now on.",
         ),
     ] = False,
-    dataset_version: Annotated[
-        str | None,
-        typer.Option(help="Version of the dataset; by default what the directory records."),
-    ] = None,
-    dataset_variant: Variant = None,
-    base_url: BaseUrl = None,
-    cache_dir: CacheDir = None,
-    registry_dir: RegistryDir = None,
-    offline: Offline = False,
+    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -77,15 +67,7 @@ def verify(
     output = Output(as_json=as_json, verbose=verbose)
     if not directory.is_dir():
         raise InputError(f"there is no directory {directory} to verify")
-    dataset = DatasetOptions(
-        dataset_version or DEFAULT_VERSION,
-        dataset_variant,
-        base_url,
-        cache_dir,
-        registry_dir,
-        offline,
-    )
-    explicit = dataset_version is not None or dataset_variant is not None
+    explicit = dataset.version is not None or dataset.variant is not None
     registry = _registry_for(directory, dataset, explicit, output) if use_registry else None
     with output.progress("Verifying", unit="bytes") as progress:
         report = verify_directory(
@@ -109,16 +91,9 @@ def _registry_for(
 
     recorded = recorded_dataset(directory)
     if recorded is not None and not explicit:
-        dataset = DatasetOptions(
-            version_path(recorded[0]),
-            recorded[1],
-            dataset.base_url,
-            dataset.cache_dir,
-            dataset.registry_dir,
-            dataset.offline,
-        )
+        dataset = replace(dataset, version=version_path(recorded[0]), variant=recorded[1])
     elif recorded is None and not explicit:
-        output.note(f"{directory} does not say which dataset it holds: assuming {dataset.version}")
+        output.note(f"{directory} does not say which dataset it holds: assuming {DEFAULT_VERSION}")
     try:
         return dataset.client(directory).registry
     except DatasetMismatchError:
