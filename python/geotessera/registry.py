@@ -94,6 +94,7 @@ from geotessera.sidecar import (
     s3_embeddings_subdir,
     write_tessera_metadata,
 )
+from geotessera.sizes import format_bytes
 from geotessera.types import TileId
 
 if TYPE_CHECKING:
@@ -172,16 +173,6 @@ TESSERA_BASE_URL = BASE_URL
 """Retired name of the default server's URL."""
 
 SKIP_HASH_ENV = "GEOTESSERA_SKIP_HASH"
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Return a size for people: one decimal, binary units from B to TB."""
-    value = float(num_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"
 
 
 def block_to_embeddings_registry_filename(year: int, block_lon: int, block_lat: int) -> str:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from geotessera.sizes import format_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
@@ -32,15 +34,6 @@ _live: Console | None = None  # the console whose progress bar is on the screen
 def decorated(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that takes colours and bars."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def format_bytes(count: float) -> str:
-    """Return a size in binary units with one decimal, such as ``1.5 MB``."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if abs(count) < 1024:
-            return f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TB"
 
 
 def to_json(value: Any) -> Any:
