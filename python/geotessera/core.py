@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import warnings
@@ -16,8 +17,10 @@ from geotessera.datasets import (
     variant_note,
 )
 from geotessera.dequantize import dequantize_embedding
-from geotessera.download import TileStore, download_tile
+from geotessera.download import DownloadReport, TileStore, download_tile, download_tiles
 from geotessera.errors import (
+    DatasetMismatchError,
+    DownloadError,
     GeoTesseraError,
     InputError,
     TileError,
@@ -27,12 +30,14 @@ from geotessera.grid import tile_from_world, tile_to_grid_name
 from geotessera.grouping import PointGroups, group_points
 from geotessera.points import parse_points
 from geotessera.registry import Registry
+from geotessera.remote.ahead import work_ahead
 from geotessera.sampling import sample_tiles
 from geotessera.sidecar import check_dataset_dir
 from geotessera.tiles import Tile
 from geotessera.types import TileId
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
@@ -260,7 +265,10 @@ class GeoTessera:
         tiles_to_fetch: Iterable[tuple[int, float, float]],
         progress_callback: ProgressCallback | None = None,
     ) -> Iterator[Fetched]:
-        """Yield tiles one after another, dequantised; nothing is read ahead of need.
+        """Yield tiles one after another, dequantised.
+
+        Nothing is fetched before the first tile is asked for. Then the files of the next two
+        are fetched while the caller works on one; the memory is that of one tile.
 
         Parameters
         ----------
@@ -288,9 +296,15 @@ class GeoTessera:
             progress_callback = None
         if progress_callback is not None:
             tiles = list(tiles)
-        for done, wanted in enumerate(tiles):
+        # A client whose fetch_embedding was replaced is asked for nothing else.
+        theirs = "fetch_embedding" in vars(self)
+        theirs = theirs or type(self).fetch_embedding is not GeoTessera.fetch_embedding
+        fetched = work_ahead(tiles, (lambda *_: None) if theirs else self._fetch_ahead)
+        for done, (wanted, problem) in enumerate(fetched):
             year, lon, lat = TileId.of(*wanted)
             try:
+                if problem is not None:
+                    raise problem
                 embedding, crs, transform = self.fetch_embedding(lon, lat, year)
             except UnwritableDestination:
                 raise
@@ -304,6 +318,10 @@ class GeoTessera:
                 progress_callback(
                     (done + 1) * 100 // count, 100, f"Completed tile {done + 1}/{count}"
                 )
+
+    def _fetch_ahead(self, wanted: tuple[int, float, float], stop: threading.Event) -> None:
+        year, lon, lat = TileId.of(*wanted)
+        self._store.get(TileId(year, *tile_from_world(lon, lat)), stop=stop)
 
     def _tiles_or_region(
         self, tiles: Iterable[tuple[int, float, float]], year: object
@@ -538,15 +556,90 @@ class GeoTessera:
             Grid name to success, for the tiles that the dataset has.
         """
         tiles = self._published_tiles_of(points, year)
-        outcome: dict[str, bool] = {}
-        for done, tile in enumerate(tiles):
-            name = tile_to_grid_name(tile.lon, tile.lat)
+        counts = itertools.count(1)
+
+        def on_tile(tile: TileId, error: Exception | None) -> None:
             if progress_callback is not None:
-                progress_callback(done, len(tiles), name)
-            outcome[name] = self.download_tile(tile.lon, tile.lat, year)
+                name = tile_to_grid_name(tile.lon, tile.lat)
+                progress_callback(next(counts), len(tiles), name)
+
+        if progress_callback is not None and tiles:
+            progress_callback(0, len(tiles), "Downloading")
+        try:
+            report = download_tiles(self.registry, tiles, self.embeddings_dir, on_tile=on_tile)
+        except DatasetMismatchError as error:
+            self.logger.error("%s", error)
+            report = DownloadReport()
         if progress_callback is not None and tiles:
             progress_callback(len(tiles), len(tiles), "Download complete")
-        return outcome
+        complete = set(report.complete)
+        return {tile_to_grid_name(tile.lon, tile.lat): tile in complete for tile in tiles}
+
+    def download_region(
+        self,
+        region: Any,
+        year: int,
+        output_dir: StrPath | None = None,
+        *,
+        jobs: int | None = None,
+        refresh: bool = False,
+        progress_callback: ProgressCallback | None = None,
+    ) -> DownloadReport:
+        """Download all tiles of a region, several at once.
+
+        What was interrupted goes on where it stopped: call it again. A tile that fails does
+        not stop the others.
+
+        Parameters
+        ----------
+        region : tuple of 4 float, str, shapely geometry, GeoDataFrame or path
+            (west, south, east, north) in WGS84 degrees; the name or ISO code of a country;
+            an outline in WGS84 degrees; or a vector file.
+        year : int
+            Calendar year.
+        output_dir : path, optional
+            Where to; by default `embeddings_dir`.
+        jobs : int, optional
+            Connections at once; by default the environment variable ``GEOTESSERA_JOBS``,
+            else 8.
+        refresh : bool
+            Fetch also what is there; it stays until its successor is verified.
+        progress_callback : callable, optional
+            Called with (bytes done, bytes in all, status text).
+
+        Returns
+        -------
+        DownloadReport
+            ``complete`` tiles, transferred ``files`` and their ``bytes``.
+
+        Raises
+        ------
+        DownloadError
+            (a `RuntimeError`) if tiles failed, after all others were finished; its
+            ``report`` says which and why.
+        InputError
+            (a `ValueError`) for a region that cannot be used.
+        UnwritableDestination
+            (an `OSError`) if the directory cannot be written.
+
+        Examples
+        --------
+        >>> gt.download_region("Rwanda", 2024, "rwanda")  # doctest: +SKIP
+        """
+        from geotessera.regions import Region
+
+        chosen = Region.of(region)
+        report = download_tiles(
+            self.registry,
+            chosen.select(self.registry.iter_tiles_in_region(chosen.bbox, year)),
+            self.embeddings_dir if output_dir is None else Path(output_dir),
+            refresh=refresh,
+            progress=progress_callback,
+            jobs=jobs,
+        )
+        if report.failed:
+            raise DownloadError(report)
+        return report
 
     def check_tiles_present(self, points: Any, year: int = DEFAULT_YEAR) -> dict[str, bool]:
         """Return which tiles of some points are complete on disk.

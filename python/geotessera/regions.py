@@ -53,6 +53,41 @@ class Region:
     name: str = ""
 
     @classmethod
+    def of(cls, region: object) -> Region:
+        """Return the region that a value describes.
+
+        Parameters
+        ----------
+        region : Region, str, sequence of float, shapely geometry, GeoDataFrame or path
+            Text is a country, or a box ``west,south,east,north``; geometries are in WGS84
+            degrees, frames and files in their own CRS.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for anything else, and for a country that is not known.
+        """
+        value: Any = region
+        if isinstance(value, Region):
+            return value
+        if isinstance(value, str):
+            first = value.partition(",")[0].strip()
+            is_box = first.removeprefix("-").replace(".", "", 1).isdecimal()
+            return cls.from_bbox(value) if is_box else cls.from_country(value)
+        if hasattr(value, "geom_type") and hasattr(value, "is_empty") and hasattr(value, "wkb"):
+            return cls.from_geometry(value)
+        if isinstance(value, os.PathLike) or hasattr(value, "to_crs"):
+            frame = value.to_frame("geometry") if hasattr(value, "to_frame") else value
+            return cls.from_file(frame)
+        try:
+            return cls.from_bbox(value)
+        except TypeError as error:
+            raise InputError(
+                f"region {value!r}: expected a box (west, south, east, north), a country, a "
+                "geometry, a GeoDataFrame or the path of a vector file"
+            ) from error
+
+    @classmethod
     def from_bbox(cls, value: str | Sequence[float]) -> Region:
         """Return a box, from text or numbers as `parse_bbox` takes them."""
         bbox = parse_bbox(value)
