@@ -10,7 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import affine
 import geopandas
@@ -302,6 +302,18 @@ def test_bands_are_a_choice_in_order(gt: GeoTessera, small_world: SampleWorld) -
     for bad in ([BANDS], [-1]):
         with pytest.raises(BandError):
             gt.sample_embeddings_at_points(points, 2024, bands=bad)
+    chosen = gt.sample_embeddings_at_points(points, 2024, bands=(band for band in (5, 0)))
+    np.testing.assert_array_equal(chosen, everything[:, [5, 0]])
+
+
+@pytest.mark.parametrize("bands", [0, "01", [0.0], slice(0, 2), [], [None], np.array(1), [-1]])
+def test_what_is_no_list_of_bands_is_refused_before_a_download(
+    small_world: SampleWorld, elsewhere: Path, bands: Any
+) -> None:
+    gt = GeoTessera(base_url=small_world.root("B"), embeddings_dir=elsewhere)
+    with pytest.raises(BandError, match="band"):
+        gt.sample_embeddings_at_points(SEAM, 2024, bands=bands)
+    assert list(elsewhere.rglob("*.npy")) == []
 
 
 def test_water_is_masked_when_asked_for(gt: GeoTessera, small_world: SampleWorld) -> None:

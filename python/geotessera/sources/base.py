@@ -144,14 +144,18 @@ def check_bands(bands: Sequence[int] | None, band_count: int | None = None) -> l
     ------
     BandError
         (an `IndexError` and a `ValueError`) if a band is not a whole number, negative
-        or not below `band_count`, or if the list is empty.
+        or not below `band_count`, or if the list is empty or none.
     """
     import operator
 
     if bands is None:
         return None
     checked = []
-    for band in bands:
+    try:
+        listed = iter(bands)
+    except TypeError:
+        raise BandError(f"bands={bands!r}: expected a list of whole numbers, or None") from None
+    for band in listed:
         try:
             index = operator.index(band)
         except TypeError:
