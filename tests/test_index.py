@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -361,6 +362,8 @@ def test_beside_our_own_copy_else_in_the_cache(tmp_path):
         lambda raw: b"GTINDEX\x00" + raw[8:],
         lambda raw: raw[:40] + bytes(40) + raw[80:],
         lambda raw: raw[:8] + b"\xff\xff\xff\xff" + raw[12:],
+        lambda raw: raw[:-4] + b"\0\0\0\0",
+        lambda raw: raw[:-40] + bytes(36) + raw[-4:],
         lambda raw: os.urandom(5000),
     ],
 )
@@ -372,6 +375,92 @@ def test_a_damaged_index_is_rebuilt(tmp_path, damage):
     file.write_bytes(damage(whole))
     assert opened(path, tmp_path).counts() == {2023: 64, 2024: 64}
     assert file.read_bytes() == whole
+
+
+def everything(index, tiles):
+    """Ask an index all that it can be asked."""
+    world = CellRange(0, 0, 3600, 1800)
+    cells = [(year, *cell_of_centre(lon, lat)) for year, lon, lat in tiles]
+    _, columns, rows = np.array(cells).T
+    return [
+        index.counts(), index.counts(CellRange(1790, 1400, 5, 5)),
+        [found(index, world, year) for year in (2023, 2024)],
+        [index.contains(*cell) for cell in cells], [index.years_of(*cell[1:]) for cell in cells],
+        index.contains_many(2024, columns, rows).tolist(),
+        [index.size(payload, *cell) for cell in cells for payload in ("grid", "scales")],
+        [index.digest(payload, *cell) for cell in cells for payload in ("grid", "scales")],
+    ]  # fmt: skip
+
+
+def damaged(raw, section, flip):
+    """Change what a section holds of the first tiles."""
+    length = int.from_bytes(raw[8:12], "little")
+    offset, _, shape = json.loads(raw[16 : 16 + length])["sections"][section]
+    first = -(-(16 + length) // 4096) * 4096 + offset
+    if section == "grid":  # by columns of 1800 bytes
+        first += 1790 * 1800 + 1400
+        return flip(raw, first, first + 8 * 1800)
+    return flip(raw, first, first + 4 * shape[0])
+
+
+@pytest.mark.parametrize("section", ["grid", "cells", "grid_size", "scales_size", "grid_hash"])
+@pytest.mark.parametrize(
+    "flip",
+    [
+        lambda raw, first, last: raw[:first] + bytes(last - first) + raw[last:],
+        lambda raw, first, last: raw[:first] + b"\xff" * (last - first) + raw[last:],
+        lambda raw, first, last: raw[:first] + bytes([raw[first] ^ 16]) + raw[first + 1 :],
+    ],
+)
+def test_a_damaged_body_is_rebuilt_when_it_is_used(tmp_path, caplog, section, flip):
+    caplog.set_level("INFO")
+    path = registry_a(tmp_path / "r.parquet", TILES)
+    expected = everything(opened(path, tmp_path), TILES)
+    (file,) = index_files(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(damaged(whole, section, flip))
+    index = opened(path, tmp_path)
+    assert everything(index, TILES) == expected
+    assert file.read_bytes() == whole
+    assert "was damaged" in caplog.text
+
+
+def test_a_damaged_index_of_a_changed_registry_is_an_error(tmp_path):
+    path = manifest_b(tmp_path / "m.parquet", TILES)
+    opened(path, tmp_path)
+    (file,) = index_files(tmp_path)
+    raw = bytearray(file.read_bytes())
+    raw[8192:-4096] = bytes(len(raw) - 12288)
+    file.write_bytes(raw)
+    index = opened(path, tmp_path)
+    manifest_b(path, TILES[:10])
+    with pytest.raises(RegistryError, match="has changed"):
+        index.contains(*TILES[0][:1], *cell_of_centre(*TILES[0][1:]))
+
+
+def test_a_damaged_index_that_cannot_be_replaced_is_not_used(tmp_path, monkeypatch):
+    path = manifest_b(tmp_path / "m.parquet", TILES)
+    expected = everything(opened(path, tmp_path), TILES)
+    (file,) = index_files(tmp_path)
+    raw = bytearray(file.read_bytes())
+    raw[8192:-4096] = bytes(len(raw) - 12288)
+    file.write_bytes(raw)
+
+    def refused(*_, **__):
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    assert everything(opened(path, tmp_path), TILES) == expected
+    assert file.read_bytes() == raw
+
+
+def test_an_index_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number)) or fsync(number))
+    opened(manifest_b(tmp_path / "m.parquet", TILES), tmp_path)
+    state = index_files(tmp_path)[0].stat()
+    assert [(one.st_ino, one.st_size) for one in synced] == [(state.st_ino, state.st_size)]
 
 
 def test_a_new_registry_gets_a_new_index(tmp_path):

@@ -16,12 +16,16 @@ little-endian numbers, each at a multiple of 4096 bytes (in the header: of the f
     uint32 bytes, a row each; 0 where unknown.
 ``grid_hash``, ``scales_hash``
     SHA-256, (rows, 32) bytes; zeros where unknown.
+
+Checksums of the sections' blocks come last (`geotessera.index_blocks`). What does not match
+them when it is first used is made anew from the registry.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
@@ -29,9 +33,16 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from geotessera.cells import COLUMNS, ROWS, CellRange
+from geotessera.errors import RegistryError
+from geotessera.index_blocks import (
+    Blocks,
+    DamagedBlockError,
+    append_checksums,
+    checksums_length,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -44,7 +55,7 @@ WORLD = CellRange(0, 0, COLUMNS, ROWS)
 type Payload = Literal["grid", "scales"]
 
 # Changing what the file holds, or how it is made, changes the last byte.
-_MAGIC = b"GTINDEX\x01"
+_MAGIC = b"GTINDEX\x02"
 _PREFIX = struct.Struct("<8sII")
 _ALIGN = 4096
 _LONGEST_HEADER = 1 << 20
@@ -96,7 +107,7 @@ def write_index(
         offset += _padded(np.dtype(section.dtype).itemsize * int(np.prod(section.shape)))
     header = json.dumps(facts | {"identity": identity, "sections": places, "bytes": offset})
     encoded = header.encode()
-    with path.open("wb") as out:
+    with path.open("w+b") as out:
         out.write(_PREFIX.pack(_MAGIC, len(encoded), zlib.crc32(encoded)))
         out.write(encoded)
         start = _padded(out.tell())
@@ -105,6 +116,10 @@ def write_index(
             for part in section.data:
                 out.write(np.ascontiguousarray(part, section.dtype).data)
         out.truncate(start + offset)
+        append_checksums(out, start)
+        out.flush()
+        # A renamed file whose content never reached the disk is found empty after a power cut.
+        os.fsync(out.fileno())
 
 
 def _padded(length: int) -> int:
@@ -124,12 +139,23 @@ class TileIndex:
         Tiles in all years.
     """
 
-    def __init__(self, buffer: mmap.mmap, start: int, header: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        buffer: mmap.mmap,
+        start: int,
+        header: dict[str, Any],
+        renewed: Callable[[], TileIndex] | None = None,
+    ) -> None:
         self.generation: Literal["A", "B"] = header["generation"]
         self.years: tuple[int, ...] = tuple(header["years"])
         self.count: int = header["starts"][-1]
         self._starts: list[int] = header["starts"]
         self._number = {year: number for number, year in enumerate(self.years)}
+        self._renewed = renewed
+        self._blocks = Blocks(buffer, start, header["bytes"])
+        self._offsets: dict[str, int] = {
+            name: offset for name, (offset, _, _) in header["sections"].items()
+        }
         self._sections = {
             name: np.frombuffer(
                 buffer, dtype, count=int(np.prod(shape)), offset=start + offset
@@ -140,16 +166,42 @@ class TileIndex:
         self._cells: NDArray[np.uint32] = self._sections["cells"]
 
     @classmethod
-    def open(cls, path: Path, identity: IndexIdentity) -> TileIndex | None:
-        """Map an index file; None if it is absent, damaged, foreign or of another identity."""
+    def open(
+        cls,
+        path: Path,
+        identity: IndexIdentity,
+        renewed: Callable[[], TileIndex] | None = None,
+    ) -> TileIndex | None:
+        """Map an index file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        identity : IndexIdentity
+            What it must have been made from.
+        renewed : callable, optional
+            Returns the same index made anew, for when a part that is used later turns out
+            to be damaged.
+
+        Returns
+        -------
+        TileIndex or None
+            None if the file is absent, foreign or of another identity, or its header is damaged.
+        """
         try:
             with path.open("rb") as file:
-                return cls._from_file(file, identity)
+                return cls._from_file(file, identity, renewed)
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 
     @classmethod
-    def _from_file(cls, file: IO[bytes], identity: IndexIdentity) -> TileIndex | None:
+    def _from_file(
+        cls,
+        file: IO[bytes],
+        identity: IndexIdentity,
+        renewed: Callable[[], TileIndex] | None,
+    ) -> TileIndex | None:
         magic, length, checksum = _PREFIX.unpack(file.read(_PREFIX.size).ljust(_PREFIX.size))
         if magic != _MAGIC or length > _LONGEST_HEADER:
             return None
@@ -161,7 +213,32 @@ class TileIndex:
             return None
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         start = _padded(_PREFIX.size + length)
-        return cls(buffer, start, header) if len(buffer) == start + header["bytes"] else None
+        body = header["bytes"]
+        if len(buffer) != start + body + checksums_length(body):
+            return None
+        return cls(buffer, start, header, renewed)
+
+    # --- Sound data ----------------------------------------------------------------------
+
+    def _checked(self, name: str, first: int, last: int) -> NDArray[Any]:
+        """Return a section whose bytes from `first` up to `last` have been checked."""
+        offset = self._offsets[name]
+        self._repairing(lambda: self._blocks.check(offset + first, offset + last))
+        return self._sections[name]
+
+    def _repairing(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except DamagedBlockError as error:
+            if self._renewed is None:
+                raise RegistryError("the index of a registry is damaged") from error
+            vars(self).update(vars(self._renewed()))
+            try:
+                check()
+            except DamagedBlockError:
+                raise RegistryError(
+                    "the index of a registry is damaged again and again: check the disk"
+                ) from error
 
     # --- Which tiles exist ---------------------------------------------------------------
 
@@ -184,7 +261,7 @@ class TileIndex:
         bit = self._bit(year)
         rows = slice(within.row, within.row + within.rows)
         for start, stop in within.spans():
-            columns, lines = np.nonzero(self._grid[start:stop, rows] & bit)
+            columns, lines = np.nonzero(self._columns(start, stop)[:, rows] & bit)
             # Integers divided by 100 are the nearest doubles to the two-decimal centres.
             lon = (columns * 10 + (start * 10 - 17995)) / 100
             lat = (lines * 10 + (within.row * 10 - 8995)) / 100
@@ -192,7 +269,7 @@ class TileIndex:
 
     def contains(self, year: int, column: int, row: int) -> bool:
         """Whether a cell has a tile in a year."""
-        return year in self._number and bool(self._grid[column, row] & self._bit(year))
+        return year in self._number and bool(self._bits(column, row) >> self._number[year] & 1)
 
     def contains_many(
         self, year: int, columns: NDArray[np.int64], rows: NDArray[np.int64]
@@ -200,20 +277,30 @@ class TileIndex:
         """Whether each of many cells has a tile in a year."""
         if year not in self._number:
             return np.zeros(columns.shape, bool)
+        places = (columns * ROWS + rows) * self._grid.itemsize + self._offsets["grid"]
+        self._repairing(lambda: self._blocks.check_each(places))
         found: NDArray[np.bool_] = (self._grid[columns, rows] & self._bit(year)) != 0
         return found
 
     def years_of(self, column: int, row: int) -> list[int]:
         """Return the years in which a cell has a tile, ascending."""
-        bits = int(self._grid[column, row])
+        bits = self._bits(column, row)
         return [year for number, year in enumerate(self.years) if bits >> number & 1]
 
     def _bit(self, year: int) -> np.unsignedinteger[Any]:
         return self._grid.dtype.type(1 << self._number[year])
 
+    def _bits(self, column: int, row: int) -> int:
+        first = (column * ROWS + row) * self._grid.itemsize
+        return int(self._checked("grid", first, first + 1)[column, row])
+
+    def _columns(self, start: int, stop: int) -> NDArray[np.unsignedinteger[Any]]:
+        line = ROWS * self._grid.itemsize
+        return self._checked("grid", start * line, stop * line)[start:stop]
+
     def _part(self, within: CellRange) -> NDArray[np.unsignedinteger[Any]]:
         rows = slice(within.row, within.row + within.rows)
-        parts = [self._grid[start:stop, rows] for start, stop in within.spans()]
+        parts = [self._columns(start, stop)[:, rows] for start, stop in within.spans()]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     # --- What is known about a tile ------------------------------------------------------
@@ -224,17 +311,19 @@ class TileIndex:
 
     def size(self, payload: Payload, year: int, column: int, row: int) -> int | None:
         """Return the bytes of a tile's file, or None where the tile or its size is unknown."""
-        sizes = self._sections.get(f"{payload}_size")
+        name = f"{payload}_size"
         position = self._position(year, column, row)
-        return None if sizes is None or position is None else int(sizes[position]) or None
+        if name not in self._sections or position is None:
+            return None
+        return int(self._checked(name, position * 4, position * 4 + 4)[position]) or None
 
     def digest(self, payload: Payload, year: int, column: int, row: int) -> str | None:
         """Return the SHA-256 of a tile's file in hexadecimal, or None where unknown."""
-        digests = self._sections.get(f"{payload}_hash")
+        name = f"{payload}_hash"
         position = self._position(year, column, row)
-        if digests is None or position is None:
+        if name not in self._sections or position is None:
             return None
-        digest = digests[position].tobytes()
+        digest = self._checked(name, position * 32, position * 32 + 32)[position].tobytes()
         return digest.hex() if any(digest) else None
 
     def _position(self, year: int, column: int, row: int) -> int | None:
@@ -243,5 +332,20 @@ class TileIndex:
             return None
         start, stop = self._starts[number], self._starts[number + 1]
         cell = np.uint32(column * ROWS + row)
-        position = start + int(np.searchsorted(self._cells[start:stop], cell))
-        return position if position < stop and self._cells[position] == cell else None
+
+        def find() -> int:
+            return start + int(np.searchsorted(self._cells[start:stop], cell))
+
+        def found(position: int) -> bool:
+            if position >= stop:
+                return False
+            cells = self._checked("cells", position * 4, position * 4 + 4)
+            return bool(cells[position] == cell)
+
+        # A search looks at many blocks, and one that found the cell needs no more checks.
+        if found(position := find()):
+            return position
+        if not self.contains(self.years[number], column, row):
+            return None
+        self._checked("cells", start * 4, stop * 4)
+        return position if found(position := find()) else None

@@ -23,7 +23,7 @@ from geotessera.remote.partfile import atomic_path
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -72,26 +72,49 @@ def open_index(
         raise RegistryError(f"registry {path} cannot be read: {error.strerror}") from error
     identity = IndexIdentity(state.st_size, state.st_mtime_ns, kind, version, variant)
     place = _place(path, identity, cache_dir)
-    index = TileIndex.open(place, identity)
-    if index is not None:
-        return index
+
+    def renewed() -> TileIndex:
+        now = path.stat() if path.exists() else None
+        if now is None or (now.st_size, now.st_mtime_ns) != identity[:2]:
+            raise RegistryError(
+                f"registry {path} has changed, and its index was damaged: open it again"
+            )
+        logger.info("The index of %s was damaged: it is made anew", path)
+        with suppress(OSError):
+            place.unlink(missing_ok=True)
+        if place.exists():  # not writable, or (on Windows) mapped
+            return _built_unnamed(path, identity, renewed, logger)
+        return _built(path, identity, place, renewed, logger)
+
+    index = TileIndex.open(place, identity, renewed)
+    return index if index is not None else _built(path, identity, place, renewed, logger)
+
+
+def _built(
+    path: Path,
+    identity: IndexIdentity,
+    place: Path,
+    renewed: Callable[[], TileIndex],
+    logger: logging.Logger,
+) -> TileIndex:
+    """Build an index and keep it, where that can be."""
     logger.info("Indexing %s", path)
     try:
         with atomic_path(place) as temporary:
             _build(path, identity, temporary, logger)
     except OSError as error:
         # The target may also be mapped by another process (Windows), which then made it.
-        index = TileIndex.open(place, identity)
+        index = TileIndex.open(place, identity, renewed)
         if index is None:
             logger.warning("The registry's index cannot be kept in %s: %s", place.parent, error)
-            index = _build_unnamed(path, identity, logger)
+            index = _built_unnamed(path, identity, renewed, logger)
         return index
     for stale in place.parent.glob(f"{_stem(path, identity)}-*.index"):
         if stale != place:
             with suppress(OSError):
                 stale.unlink()
-    index = TileIndex.open(place, identity)
-    return index if index is not None else _build_unnamed(path, identity, logger)
+    index = TileIndex.open(place, identity, renewed)
+    return index if index is not None else _built_unnamed(path, identity, renewed, logger)
 
 
 def _stem(path: Path, identity: IndexIdentity) -> str:
@@ -108,14 +131,19 @@ def _short(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
-def _build_unnamed(path: Path, identity: IndexIdentity, logger: logging.Logger) -> TileIndex:
+def _built_unnamed(
+    path: Path,
+    identity: IndexIdentity,
+    renewed: Callable[[], TileIndex],
+    logger: logging.Logger,
+) -> TileIndex:
     """Build an index that is gone with the process: mapped, then unlinked."""
     with tempfile.TemporaryDirectory(
         prefix="geotessera-index-", ignore_cleanup_errors=True
     ) as directory:
         place = Path(directory) / "registry.index"
         _build(path, identity, place, logger)
-        index = TileIndex.open(place, identity)
+        index = TileIndex.open(place, identity, renewed)
     assert index is not None  # just written
     return index
 
