@@ -132,7 +132,7 @@ def geotiff_identity(path: str | os.PathLike[str]) -> TileId | None:
 def scan_npy(base: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the embedding files below a directory, sorted; see `npy_identity`."""
     for path in _walk(Path(base) / EMBEDDINGS_DIR_NAME):
-        if path.suffix == ".npy" and npy_identity(path) is not None:
+        if path.suffix == ".npy" and npy_identity(path) is not None and path.is_file():
             yield path
 
 
@@ -141,7 +141,8 @@ def scan_geotiffs(directory: str | os.PathLike[str]) -> Iterator[Path]:
     if LANDMASKS_DIR_NAME in Path(directory).parts:
         return
     for path in _walk(Path(directory)):
-        if path.suffix in (".tif", ".tiff"):
+        # Opening a pipe that has a tile's name would wait for ever.
+        if path.suffix in (".tif", ".tiff") and path.is_file():
             yield path
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,12 +172,14 @@ def _files(root: Path, report: VerifyReport) -> Iterator[LocalFile]:
             if found is None:
                 continue
             try:
-                size = path.stat().st_size
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                    raise OSError(errno.EINVAL, "not a regular file")
             except OSError as error:
                 _unreadable(report, relative.as_posix(), error)
                 continue
             kind, tile = found
-            yield LocalFile(path, relative.as_posix(), kind, size, tile)
+            yield LocalFile(path, relative.as_posix(), kind, status.st_size, tile)
 
 
 def _unreadable(report: VerifyReport, relative: str, error: OSError) -> None:
