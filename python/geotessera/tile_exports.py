@@ -255,7 +255,8 @@ def _shifted(progress: ProgressCallback, done: int, total: int) -> ProgressCallb
     """Return a callback that keeps the bar of a whole run still while a batch is fetched."""
 
     def callback(current: int, count: int, status: str = "", /) -> None:
-        progress(done, total, f"downloading {status} ({current} of {count})")
+        share = f" ({current * 100 // count} %)" if count else ""
+        progress(done, total, f"downloading {status}{share}")
 
     return callback
 

@@ -14,6 +14,7 @@ from geotessera.cli.options import (
     BandsText,
     Country,
     DatasetOptions,
+    Jobs,
     Json,
     RegionFile,
     Tile,
@@ -26,6 +27,7 @@ from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import select_tiles
 from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
+from geotessera.remote.connections import check_jobs
 
 if TYPE_CHECKING:
     from geotessera.cli.selectors import Selection
@@ -50,6 +52,7 @@ class _Job:
     cog: bool
     keep_npy: bool
     list_files: bool
+    jobs: int
 
 
 @takes_dataset
@@ -96,15 +99,16 @@ def download(
     ] = "auto",
     store_url: Annotated[str | None, typer.Option(hidden=True)] = None,
     depth: Annotated[int | None, typer.Option(hidden=True)] = None,
+    jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Download the tiles of a region.
 
     Choose the region with exactly one of --bbox, --tile, --region-file and --country.
-    A rerun continues where the last one stopped: finished files are checked (size, bands,
-    compression, dataset) and kept. A tile that fails does not stop the others; what failed
-    is listed at the end, with exit code 1.
+    A rerun continues where the last one stopped, also in the middle of a file: finished files
+    are checked (size, bands, compression, dataset) and kept. A tile that fails does not stop
+    the others; what failed is listed at the end, with exit code 1.
 
     Files go to global_0.1_degree_representation/YEAR/grid_LON_LAT/ below the output
     directory; `geotessera verify` re-checks them at any time.
@@ -115,7 +119,15 @@ def download(
     if output_dir is None and not dry_run:
         raise InputError("--output is needed, or --dry-run to see how much it would be")
     job = _Job(
-        output_dir, fmt, year, parse_bands(bands), compress, cog, keep_npy, list_files or verbose
+        output_dir,
+        fmt,
+        year,
+        parse_bands(bands),
+        compress,
+        cog,
+        keep_npy,
+        list_files or verbose,
+        check_jobs(jobs),
     )
     _check_export(job)
     with_one_selector = {
@@ -230,8 +242,8 @@ def _run(output: Output, selection: Selection, job: _Job) -> None:
     unlabelled = is_unlabelled(job.directory)
     _introduce(output, selection, job)
     if job.fmt == "npy":
-        with output.progress("Downloading") as progress:
-            outcome = complete_arrays(*where, progress=progress)
+        with output.progress("Downloading", unit="bytes") as progress:
+            outcome = complete_arrays(*where, progress=progress, jobs=job.jobs)
     else:
         with output.progress("Exporting") as progress:
             outcome = complete_geotiffs(
@@ -241,6 +253,7 @@ def _run(output: Output, selection: Selection, job: _Job) -> None:
                 cog=job.cog,
                 keep_npy=job.keep_npy,
                 progress=progress,
+                jobs=job.jobs,
             )
     document = _document(outcome, selection, job)
     if outcome.failed:

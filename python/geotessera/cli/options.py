@@ -23,6 +23,7 @@ __all__ = [
     "BandsText",
     "Country",
     "DatasetOptions",
+    "Jobs",
     "Json",
     "RegionFile",
     "Tile",
@@ -122,6 +123,16 @@ _Offline = Annotated[
     bool,
     typer.Option(
         "--offline", help="Use cached registries and local tiles only.", rich_help_panel=_DATASET
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="Connections at once, 1 to 256 [GEOTESSERA_JOBS, else 8].",
+        rich_help_panel=_DATASET,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]

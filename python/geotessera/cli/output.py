@@ -151,7 +151,7 @@ class Output:
             with _bar(title, unit) as callback:
                 yield callback
         else:
-            with _Lines(title, unit) as callback:
+            with _Lines(title, unit, as_json=self.as_json) as callback:
                 yield callback
 
 
@@ -180,14 +180,17 @@ def _bar(title: str, unit: str) -> Iterator[ProgressCallback]:
         ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
+        TransferSpeedColumn,
     )
 
-    amount: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    amount: list[ProgressColumn] = (
+        [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    )
     console = Console(file=sys.stderr)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        amount,
+        *amount,
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}", markup=False),
         console=console,
@@ -219,9 +222,11 @@ def _bar(title: str, unit: str) -> Iterator[ProgressCallback]:
 class _Lines:
     """Progress where nothing can be redrawn: a line a second at most, none for short work."""
 
-    def __init__(self, title: str, unit: str) -> None:
+    def __init__(self, title: str, unit: str, *, as_json: bool) -> None:
         self._title = title
         self._unit = unit
+        self._as_json = as_json
+        self._first: tuple[float, int] | None = None
         self._state = (0, 0, "")
         self._last = time.monotonic()
         self._lock = threading.Lock()
@@ -239,6 +244,8 @@ class _Lines:
     def __call__(self, current: int, total: int, status: str = "", /) -> None:
         with self._lock:
             self._state = (current, total, status)
+            if self._first is None:
+                self._first = time.monotonic(), current
             due = time.monotonic() - self._last >= QUIET_SECONDS
         if due:
             self._show()
@@ -247,10 +254,26 @@ class _Lines:
         with self._lock:
             self._last = time.monotonic()
             current, total, status = self._state
-        done, whole = (
-            (format_bytes(current), format_bytes(total))
-            if self._unit == "bytes"
-            else (str(current), str(total))
-        )
-        words = [f"{done} of {whole}"] if total else []
+            rate = self._rate(current)
+        if self._as_json:
+            fields: dict[str, Any] = {"progress": self._title, "done": current, "total": total}
+            if self._unit == "bytes":
+                fields |= {"unit": "bytes", "bytes_per_second": round(rate)}
+            write_note(json.dumps(fields | {"status": status}))
+            return
+        words = []
+        if total and self._unit == "bytes":
+            words.append(f"{format_bytes(current)} of {format_bytes(total)}")
+            if rate:
+                left = round(max(total - current, 0) / rate)
+                words += [f"{format_bytes(rate)}/s", f"{left // 60}:{left % 60:02} left"]
+        elif total:
+            words.append(f"{current} of {total}")
         write_note(f"{self._title}: " + (", ".join([*words, *filter(None, [status])]) or "…"))
+
+    def _rate(self, current: int) -> float:
+        """Return the mean per second since the first report."""
+        if self._first is None:
+            return 0.0
+        seconds = time.monotonic() - self._first[0]
+        return max(current - self._first[1], 0) / seconds if seconds > 0 else 0.0
