@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from geotessera.remote.http import RetryPolicy
 from geotessera.testing import SampleWorld
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> SampleWorld:
     return SampleWorld.build(
         tmp_path_factory.mktemp("small"), size="small", generation=("B", "A", "A-simple")
     )
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat failed transfers at once: as often as usual, without the waits."""
+    policy = RetryPolicy(
+        backoff=0.001, longest_wait=0.01, body_pauses=(0.001, 0.001, 0.001), sleep=lambda _: None
+    )
+    for module in ("engine", "http", "transfer", "cache"):
+        monkeypatch.setattr(f"geotessera.remote.{module}.DEFAULT_POLICY", policy)
 
 
 @pytest.fixture

@@ -399,10 +399,8 @@ def test_one_failed_tile_does_not_stop_the_others(
         assert download("--format", fmt, "--bands", "0").exit_code == 0
 
 
-def test_bytes_that_do_not_verify_never_arrive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("geotessera.remote.http.time.sleep", lambda _: None)
+@pytest.mark.usefixtures("quick_retries")
+def test_bytes_that_do_not_verify_never_arrive(tmp_path: Path) -> None:
     world = SampleWorld.build(tmp_path / "world", size="tiny", generation="A")
     download = Command(world, tmp_path)
     with LoopbackServer(world.root(), faults=[Fault("corrupt", path="*_scales.npy")]) as server:

@@ -496,10 +496,10 @@ def test_every_layout_serves_the_same_tiles(
 
 
 @pytest.mark.parametrize("what", ["*[0-9].npy", "*_scales.npy", "*.tiff"])
+@pytest.mark.usefixtures("quick_retries")
 def test_corrupt_bytes_never_get_a_final_name(
-    small_world: SampleWorld, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+    small_world: SampleWorld, tmp_path: Path, what: str
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
     target = tmp_path / "target"
     with LoopbackServer(small_world.root("A")) as server:
         gt = GeoTessera(base_url=server.url, embeddings_dir=target)
@@ -512,10 +512,10 @@ def test_corrupt_bytes_never_get_a_final_name(
         assert gt.download_tile(*SEAM[0], 2024) is True
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_switching_verification_off_takes_the_bytes_as_they_are(
     small_world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
     with LoopbackServer(small_world.root("A")) as server:
         # Without an ETag that is an MD5 nothing else could notice.
         server.add(Fault("header", headers={"ETag": '"x"'}), Fault("corrupt", "*[0-9].npy"))
@@ -525,10 +525,10 @@ def test_switching_verification_off_takes_the_bytes_as_they_are(
         assert gt.download_tile(*SEAM[0], 2024) is True
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_refresh_repairs_and_a_failed_refresh_keeps(
-    small_world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_world: SampleWorld, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
     kept = tmp_path / "kept"
     one = small_world.tile(*SEAM[0])
     with LoopbackServer(small_world.root("A")) as server:
