@@ -315,11 +315,11 @@ class _Engine:
                     (file.part.leave if keep else file.part.discard)()
         with self.lock:
             self._finished_bytes += sum(file.received for file in group.files)
+            # At once: between the two the transfer would look finished, without this result.
             del self._open[group.number]
-        release_claims(group.claims)
-        with self.lock:
             self._results.append(result)
             self.lock.notify_all()
+        release_claims(group.claims)
 
 
 def _commit(group: WantedGroup) -> None:
