@@ -17,9 +17,11 @@ from typer.core import TyperGroup
 from geotessera.cli import demo, download, info, sample, verify, version
 from geotessera.cli.errors import INTERRUPTED, USAGE, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
+from geotessera.cli.signals import Terminated
+from geotessera.cli.streams import StreamError, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["app"]
 
@@ -41,19 +43,40 @@ class _Group(TyperGroup):
         if not standalone_mode:
             return run(**extra)
         words = list(sys.argv[1:] if args is None else args)
-        code: object
         try:
-            with _messages():
-                code = run(**extra)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - the last stop of every error
-            code = _report(error, words)
-        if code == INTERRUPTED:
-            write_note("Interrupted; finished files are kept, and a rerun continues from them.")
-            if _asked("--json", "--json", words):
-                write_json({"error": {"type": "KeyboardInterrupt", "message": "interrupted"}})
-        sys.exit(code if isinstance(code, int) else 0)
+            code = _run(partial(run, **extra), words)
+            finish()
+        except StreamError as error:
+            code = error.exit_code
+            if not error.gone:
+                write_note(f"Error: {error}")
+        sys.exit(code)
+
+
+def _run(run: Callable[[], object], words: Sequence[str]) -> int:
+    """Run a command and report what it raises; return the exit code."""
+    try:
+        with _messages():
+            code = run()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Terminated as stop:
+        _stopped("Terminated", str(stop), words)
+        return stop.exit_code
+    except StreamError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last stop of every error
+        return _report(error, words)
+    if code == INTERRUPTED:
+        _stopped("KeyboardInterrupt", "interrupted", words)
+    return code if isinstance(code, int) else 0
+
+
+def _stopped(name: str, message: str, words: Sequence[str]) -> None:
+    text = message[0].upper() + message[1:]
+    write_note(f"{text}; finished files are kept, and a rerun continues from them.")
+    if _asked("--json", "--json", words):
+        write_json({"error": {"type": name, "message": message}})
 
 
 def _asked(short: str, long: str, words: Sequence[str]) -> bool:
