@@ -244,12 +244,14 @@ class _Engine:
         all_ended = self._pool.stop(abruptly=abruptly)
         with self.lock:
             groups, self._open = list(self._open.values()), {}
-        for group in groups:
-            for file in group.files:
-                if file.part is not None:
+        try:
+            for part in (file.part for group in groups for file in group.files):
+                if part is not None:
                     # What a thread that hangs still holds is for another process to go on with.
-                    (file.part.leave if all_ended else file.part.close)()
-            release_claims(group.claims)
+                    (part.leave if all_ended else part.close)()
+        finally:
+            for group in groups:
+                release_claims(group.claims)
 
     # --- What the fetcher asks for -----------------------------------------------------------
 

@@ -386,14 +386,16 @@ def _load(request: FileRequest, file: ResumableFile) -> bool:
         records = list(_records(_sidecar(file.path)))
         header = records.pop(0)
         length = header["length"]
-        remote = Remote(
-            length, header["etag"], header["modified"], header["md5"], bool(header["dated"])
-        )
+        texts = [header[name] for name in ("etag", "modified", "md5")]
+        if type(length) is not int or not all(isinstance(text, str | None) for text in texts):
+            return False
+        etag, modified, md5 = texts
+        remote = Remote(length, etag, modified, md5, header["dated"] is True)
         claimed = {int(each["block"]): str(each["sha256"]) for each in records}
     except (FileNotFoundError, LookupError, TypeError, ValueError):
         return False
     same = header.get("url") == request.url and header.get("sha256") == request.sha256
-    if not same or header.get("block") != file.block or not isinstance(length, int):
+    if not same or header.get("block") != file.block:
         return False
     if length != os.fstat(file._descriptor).st_size or request.size not in (None, length):
         return False
