@@ -20,7 +20,13 @@ from geotessera.remote.partfile import temporary_stem
 from geotessera.remote.plan import Task
 from geotessera.remote.ranges import spans
 from geotessera.remote.request import Transferred
-from geotessera.remote.resume import LeftOver, ResumableFile, left_overs, take_over
+from geotessera.remote.resume import (
+    LeftOver,
+    ResumableFile,
+    discard_certain,
+    left_overs,
+    take_over,
+)
 from geotessera.remote.transfer import check_digest, check_length
 
 if TYPE_CHECKING:
@@ -125,8 +131,11 @@ class Fetcher:
         """Make or take over the unfinished file; return whether this task is to ask for it."""
         file, request = task.file, task.file.request
         part = None
+        left = self._left_overs(request.dest)
         if not file.restarts and request.size is not None and request.size > self._block:
-            part = take_over(request, self._left_overs(request.dest), self._block)
+            part = take_over(request, left, self._block)
+        else:
+            discard_certain(left)
         if part is None:
             part = ResumableFile(request.dest, self._block)
             part.create()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from geotessera.remote.request import FileRequest
 
-__all__ = ["LeftOver", "ResumableFile", "left_overs", "take_over"]
+__all__ = ["LeftOver", "ResumableFile", "discard_certain", "left_overs", "take_over"]
 
 logger = logging.getLogger(__name__)
 
@@ -304,6 +304,13 @@ def _delete(path: Path) -> None:
     for each in (path, _sidecar(path)):
         with suppress(OSError):
             disk.remove(each)
+
+
+def discard_certain(candidates: Iterable[LeftOver]) -> None:
+    """Delete unfinished files that nobody can go on with, if their writers are surely gone."""
+    for candidate in candidates:
+        if candidate.certain:
+            _delete(candidate.path)
 
 
 def take_over(
