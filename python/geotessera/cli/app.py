@@ -9,13 +9,14 @@ import traceback
 import warnings
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from geotessera.cli import demo, download, info, sample, verify, version
-from geotessera.cli.errors import INTERRUPTED, USAGE, describe, exit_code, kind
+from geotessera.cli.errors import INTERRUPTED, USAGE, UsageError, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
 from geotessera.cli.signals import Terminated
 from geotessera.cli.streams import StreamError, finish
@@ -51,6 +52,24 @@ class _Group(TyperGroup):
             if not error.gone:
                 write_note(f"Error: {error}")
         sys.exit(code)
+
+
+_PATHS = ("--output", "-o", "--tiles", "--geotiffs", "--cache-dir", "--registry-dir")
+
+
+class _Command(TyperCommand):
+    """Refuses an empty path, which would be the current directory."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Look at the words as they were written, and parse them."""
+        for before, word in pairwise(["", *args]):
+            option, equals, value = word.partition("=") if word else (before, "=", "")
+            # What follows no option is an argument: a path, too.
+            is_path = option in _PATHS or (not word and not option.startswith("-"))
+            if is_path and equals and not value:
+                name = option if option in _PATHS else "a path"
+                raise UsageError(f"{name} is empty: was a variable not set?")
+        return super().parse_args(ctx, args)
 
 
 def _run(run: Callable[[], object], words: Sequence[str]) -> int:
@@ -155,9 +174,9 @@ def _root(
         raise typer.Exit(USAGE)
 
 
-app.command()(info.info)
-app.command()(download.download)
-app.command()(sample.sample)
-app.command()(verify.verify)
-app.command()(demo.demo)
-app.command()(version.version)
+app.command(cls=_Command)(info.info)
+app.command(cls=_Command)(download.download)
+app.command(cls=_Command)(sample.sample)
+app.command(cls=_Command)(verify.verify)
+app.command(cls=_Command)(demo.demo)
+app.command(cls=_Command)(version.version)

@@ -52,15 +52,17 @@ def demo(
     work = (
         Path(tempfile.mkdtemp(prefix="geotessera-demo-")) if directory is None else directory
     ).absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    output.say(f"Working in {work}")
     run = _Demo(work, output)
+    results = False
     try:
+        work.mkdir(parents=True, exist_ok=True)
+        output.say(f"Working in {work}")
         run.all()
+        results = True
     finally:
         if not kept:
-            shutil.rmtree(work / "world", ignore_errors=True)
-            shutil.rmtree(work / "cache", ignore_errors=True)
+            for part in ("world", "cache") if results else ("",):
+                shutil.rmtree(work / part, ignore_errors=True)
     _conclude(output, run, kept=kept)
 
 
