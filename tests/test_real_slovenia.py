@@ -69,8 +69,11 @@ def served(
         assert a.download_tile(LON, LAT, YEAR)
         yield b, a
         for server in (b_server, a_server):
-            got = [one.path for one in server.requests if one.method == "GET" and one.sent]
-            assert sum(path.endswith(".npy") for path in got) == 2  # nothing came twice
+            got = [one for one in server.requests if one.method == "GET" and one.sent]
+            arrays = [one for one in got if one.path.endswith(".npy")]
+            assert len({one.path for one in arrays}) == 2
+            size = sum(path.stat().st_size for path in (directory / "a").rglob("*.npy"))
+            assert sum(one.sent for one in arrays) == size  # nothing came twice
 
 
 @pytest.fixture(scope="module")
