@@ -51,6 +51,10 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
 """The most that is read from a connection at a time."""
 
+_FAST_READ = 256 << 10
+_FAST_RATE = 4e6
+_RATE_SECONDS = 0.02
+
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Answers that may be different a moment later."""
 
@@ -332,11 +336,17 @@ def read_chunks(
     encoded = is_encoded(response)
     # read1 returns what is there: progress and the deadline are looked at even where a
     # link brings only kilobytes a second. A decoder may have nothing to give yet: read.
-    read = response.raw.read if encoded else response.raw.read1
+    # On a fast link read waits for little and gives much: TLS brings 16 KiB a record, and
+    # looking at each costs as much as to decipher it.
     got = 0
+    fast = False
+    since, before = time.monotonic(), 0
     while True:
         try:
-            chunk: bytes = read(CHUNK_BYTES, decode_content=encoded)
+            if fast or encoded:
+                chunk: bytes = response.raw.read(_FAST_READ, decode_content=encoded)
+            else:
+                chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except (ReadTimeoutError, TimeoutError) as error:
             deadline.check(url)
             raise UnreachableError(
@@ -355,4 +365,8 @@ def read_chunks(
             return
         got += len(chunk)
         yield chunk
+        now = time.monotonic()
+        if now - since > _RATE_SECONDS:
+            fast = got - before > _FAST_RATE * (now - since)
+            since, before = now, got
         deadline.check(url)
