@@ -144,7 +144,6 @@ def measure(root: Path, path: str, scratch: Path, runs: int, peer: str | None) -
         where = ["--base-url", url + path, "--cache-dir", str(scratch / "cache")]
         return download(sys.executable, out, *where, "--jobs", str(jobs))
 
-    if os.environ.get("SKIP"): return against_peer(root, scratch, runs, peer)
     with serving(root, 0.0, float("inf")) as url:
         ours(url, 8)  # registry and bytecode are cached from here on
         many, plain = [], []
