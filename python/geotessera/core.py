@@ -29,6 +29,7 @@ from geotessera.errors import (
 from geotessera.grid import tile_from_world, tile_to_grid_name
 from geotessera.grouping import PointGroups, group_points
 from geotessera.points import parse_points
+from geotessera.ranged import RangedTiles
 from geotessera.registry import Registry
 from geotessera.remote.ahead import work_ahead
 from geotessera.sampling import sample_tiles
@@ -171,6 +172,7 @@ class GeoTessera:
             origin=self._origin,
             keeps=directory is not None,
         )
+        self._ranged = RangedTiles(self.registry, self._store)
 
     @property
     def embeddings_dir(self) -> Path:
@@ -353,6 +355,7 @@ class GeoTessera:
         return_status: bool = False,
         bands: Sequence[int] | None = None,
         mask_water: bool = False,
+        fetch: str = "auto",
     ) -> Any:
         """Return the embedding at every point.
 
@@ -382,6 +385,10 @@ class GeoTessera:
             Zero-based bands, in this order; all by default.
         mask_water : bool
             Treat water, by the tile's landmask, as no data (status ``WATER``).
+        fetch : {"auto", "ranges", "tiles"}
+            How tiles that are not local come: only the bytes of the wanted pixels
+            (``"ranges"``), whole and verified (``"tiles"``), or pixels where that is
+            cheaper and no `embeddings_dir` was given to keep whole tiles in (``"auto"``).
 
         Returns
         -------
@@ -415,10 +422,24 @@ class GeoTessera:
         if not isinstance(groups, PointGroups):
             groups = PointGroups.from_mapping(array, groups)
         failures: dict[TileId, Exception] | None = {} if errors == "coerce" else None
-        tiles = self._ensure_tiles_available(
-            groups.tiles(), year, auto_download, progress_callback, failures=failures
+        ranged = self._ranged.open(
+            groups,
+            year,
+            method=method,
+            fetch=fetch,
+            auto_download=auto_download,
+            progress=progress_callback,
+            failures=failures,
         )
-        absent = groups.count_outside(tiles, failures)
+        rest = [
+            centre
+            for centre in groups.tiles()
+            if centre not in ranged and not (failures and TileId(year, *centre) in failures)
+        ]
+        tiles = self._ensure_tiles_available(
+            rest, year, auto_download, progress_callback, failures=failures
+        )
+        absent = groups.count_outside({**tiles, **ranged}, failures)
         if absent:
             self.logger.warning(
                 "%d of %d points lie in tiles that the dataset does not have for %s: "
@@ -431,6 +452,8 @@ class GeoTessera:
         def open_tile(tile: TileId) -> Any:
             if failures and tile in failures:
                 raise failures[tile]
+            if (tile.lon, tile.lat) in ranged:
+                return ranged.pop((tile.lon, tile.lat))  # with its pixels, once they are used
             found = tiles.get((tile.lon, tile.lat))
             return None if found is None else found.source()
 

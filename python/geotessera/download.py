@@ -271,8 +271,17 @@ class TileStore:
         identity = f"{origin} {registry.version} {registry.variant}"
         self._session_name = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is fetched is kept in the user's directory."""
+        return self._keeps
+
+    def session_target(self) -> Path:
+        """Return the directory for what only this process needs; it need not exist."""
+        return session_directory() / self._session_name
+
     def _target(self) -> Path:
-        return self._directory if self._keeps else session_directory() / self._session_name
+        return self._directory if self._keeps else self.session_target()
 
     def local(self, tile: TileId) -> LocalTile | None:
         """Return a complete local tile, or None.

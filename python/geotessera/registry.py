@@ -255,6 +255,11 @@ class Registry(TileRegistry):
         return mirror.tile_url(embedding), mirror.tile_url(scales), landmask
 
     @property
+    def landmasks_cache(self) -> Path:
+        """Directory where landmasks are cached beside the registry; it need not exist."""
+        return self._files.landmasks_cache
+
+    @property
     def offline(self) -> bool:
         """Whether the network must not be used."""
         return self._files.offline

@@ -224,6 +224,11 @@ class RegistryFiles:
     def _landmasks_copy(self, mirror: Mirror) -> Path:
         return self._mirror_cache / version_path(self.version) / _LANDMASKS_NAME
 
+    @property
+    def landmasks_cache(self) -> Path:
+        """Directory for copies of the mirror's landmasks."""
+        return self._mirror_cache / version_path(self.version) / "landmasks"
+
     def _copy_of(self, url: str) -> Path:
         name = url.partition("?")[0].rpartition("/")[2]
         name = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[-80:]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["NpyFile", "map_npy", "not_a_tile_file", "open_npy"]
+__all__ = ["NpyFile", "check_npy", "map_npy", "not_a_tile_file", "open_npy"]
 
 MAX_HEADER = 4096
 """Bytes a header may claim; published ones have 128."""
@@ -125,25 +125,48 @@ def open_npy(path: str | Path, dtype: str, ndims: tuple[int, ...]) -> NpyFile:
     FormatError
         (a `RuntimeError` and a `ValueError`) if the file is anything else.
     """
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - 5× faster than Path.open
+        return check_npy(path, file, os.fstat(file.fileno()).st_size, dtype, ndims)
+
+
+def check_npy(
+    path: str | Path, file: Any, size: int, dtype: str, ndims: tuple[int, ...]
+) -> NpyFile:
+    """Check a header that is read from a file object, and the size of the whole file.
+
+    Parameters
+    ----------
+    path : path or str
+        What errors call the file.
+    file : file object
+        At the first byte; the header is read from it, nothing else.
+    size : int
+        Bytes of the file.
+    dtype, ndims
+        As for `open_npy`.
+
+    Raises
+    ------
+    FormatError
+        (a `RuntimeError` and a `ValueError`) as `open_npy`.
+    """
     import numpy as np
 
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - 5× faster than Path.open
-        shape, found, fortran = _read_header(path, file)
-        wanted = np.dtype(dtype)
-        if found != wanted:
-            what = f"expected {wanted.name} values, found dtype {found.str!r}"
-            raise not_a_tile_file(path, what)
-        if fortran:
-            what = "the array is in Fortran order; only C order is supported"
-            raise not_a_tile_file(path, what)
-        if len(shape) not in ndims:
-            axes = " or ".join(map(str, ndims))
-            raise not_a_tile_file(path, f"expected {axes} axes, found shape {shape}")
-        if 0 in shape:
-            raise not_a_tile_file(path, f"the array of shape {shape} holds no pixels")
-        offset = file.tell()
-        expected = offset + math.prod(shape) * wanted.itemsize
-        size = os.fstat(file.fileno()).st_size
+    shape, found, fortran = _read_header(path, file)
+    wanted = np.dtype(dtype)
+    if found != wanted:
+        what = f"expected {wanted.name} values, found dtype {found.str!r}"
+        raise not_a_tile_file(path, what)
+    if fortran:
+        what = "the array is in Fortran order; only C order is supported"
+        raise not_a_tile_file(path, what)
+    if len(shape) not in ndims:
+        axes = " or ".join(map(str, ndims))
+        raise not_a_tile_file(path, f"expected {axes} axes, found shape {shape}")
+    if 0 in shape:
+        raise not_a_tile_file(path, f"the array of shape {shape} holds no pixels")
+    offset = file.tell()
+    expected = offset + math.prod(shape) * wanted.itemsize
     if size != expected:
         what = "truncated" if size < expected else "longer than its header says"
         what = f"it is {what}: {size} bytes, while shape {shape} takes {expected}"
@@ -199,4 +222,6 @@ def _read_any_header(path: str | Path, file: Any) -> tuple[tuple[int, ...], np.d
 
 def not_a_tile_file(path: str | Path, what: str) -> FormatError:
     """Return the error for a damaged file."""
-    return FormatError(f"{path} is not a tile file: {what}. Delete it and fetch it again.")
+    remote = str(path).startswith(("http://", "https://"))
+    advice = "Try again later" if remote else "Delete it and fetch it again"
+    return FormatError(f"{path} is not a tile file: {what}. {advice}.")
