@@ -38,6 +38,12 @@ class _Method(StrEnum):
     bilinear = "bilinear"
 
 
+class _Fetch(StrEnum):
+    auto = "auto"
+    ranges = "ranges"
+    tiles = "tiles"
+
+
 class _Errors(StrEnum):
     raise_ = "raise"
     coerce = "coerce"
@@ -84,6 +90,13 @@ def sample(
             "is fetched is removed at the end."
         ),
     ] = None,
+    fetch: Annotated[
+        _Fetch,
+        typer.Option(
+            help="What is fetched of tiles that are not local: the bytes of the pixels, whole "
+            "verified tiles, or what is cheaper (with --tiles: tiles, which are kept)."
+        ),
+    ] = _Fetch.auto,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     as_json: Json = False,
     verbose: Verbose = False,
@@ -116,6 +129,7 @@ def sample(
         method=method.value,
         mask_water=mask_water,
         errors=errors.value,
+        fetch=fetch.value,
     )
     renamed = write_rows(rows, out)
     for old, new in renamed.items():
