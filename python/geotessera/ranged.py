@@ -58,6 +58,9 @@ FETCHES = ("auto", "ranges", "tiles")
 LANDMASK_DAYS = 30
 """After so many days a cached landmask is compared with the server's; they hardly ever change."""
 
+WORTH = 2
+"""Ranges must be so many times cheaper than the whole tile, which is verified and used again."""
+
 _TOGETHER = 64
 """Tiles whose headers, then pixels, are asked for together."""
 
@@ -225,8 +228,8 @@ class RangedTiles:
         method : {"nearest", "bilinear"}
             Which pixels a point needs.
         fetch : {"auto", "ranges", "tiles"}
-            ``"auto"``: ranges where they are cheaper and the tile would not be kept;
-            ``"ranges"``: always; ``"tiles"``: never.
+            ``"auto"``: ranges where they cost less than half of the tile and it would not be
+            kept; ``"ranges"``: always; ``"tiles"``: never.
         auto_download : bool
             Whether anything is fetched at all.
         progress : callable, optional
@@ -358,7 +361,7 @@ class RangedTiles:
         """Whether ranges are cheaper than the whole tile, all that were read so far included."""
         tile = one.job.tile
         cost = self._spent.get(tile, 0) + one.source.cost(numbers)
-        if cost >= one.source.whole_cost:
+        if cost * WORTH >= one.source.whole_cost:
             return False
         self._spent[tile] = cost
         return True
