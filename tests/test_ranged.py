@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -310,6 +312,41 @@ def test_what_fetch_may_be(tiny_world: SampleWorld) -> None:
         gt.sample_embeddings_at_points([(23.95, 83.65)], 2024, fetch="bytes")
 
 
+def test_what_a_method_may_be(tiny_world: SampleWorld, server: LoopbackServer) -> None:
+    gt = GeoTessera(base_url=server.url)
+    count = len(server.requests)
+    with pytest.raises(InputError, match="nearest, bilinear"):
+        gt.sample_embeddings_at_points([(23.95, 83.65)], 2024, method="cubic", fetch="ranges")  # type: ignore[arg-type]
+    assert len(server.requests) == count
+
+
+def test_many_threads_share_the_connections(
+    tiny_world: SampleWorld, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOTESSERA_RANGE_JOBS", "5")
+    gt = GeoTessera(base_url=server.url)
+    points = near(tiny_world.tiles, 40)
+    expected = GeoTessera(base_url=tiny_world.root("B")).sample_embeddings_at_points(points, 2024)
+
+    def work(first: int) -> bool:
+        part = slice(first, first + 10)
+        found = gt.sample_embeddings_at_points(points[part], 2024, fetch="ranges")
+        return np.array_equal(found, expected[part], equal_nan=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(0, 80, 10)))
+    assert server.peak <= 5
+
+
+def test_a_descriptor_opens_elsewhere(tiny_world: SampleWorld, server: LoopbackServer) -> None:
+    one = tiny_world.tiles[0]
+    urls = [server.url_of(path.relative_to(tiny_world.root("B"))) for path in one.files[:2]]
+    source = RangedTile(urls[0], urls[1], one.files.landmask, one.sizes[:2]).open()
+    copy = pickle.loads(pickle.dumps(source.descriptor)).open()
+    some = copy.gather(np.array([5, 900]))
+    np.testing.assert_array_equal(some.values, one.values().reshape(-1, 4)[[5, 900]])
+
+
 def test_nothing_is_fetched_without_leave(tiny_world: SampleWorld, server: LoopbackServer) -> None:
     gt = GeoTessera(base_url=server.url)
     count = len(server.requests)
@@ -596,6 +633,24 @@ def test_implausible_scales_are_said(
     assert some.scales is not None
     np.testing.assert_array_equal(some.scales, one.scales().ravel()[:5])
     assert "4 of 5 scales are not between 0 and 1" in caplog.text
+
+
+def test_a_layout_that_cannot_be_found_out(
+    tiny_world: SampleWorld, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gt = GeoTessera(base_url=server.url)
+
+    def away(*_: object) -> Any:
+        raise UnreachableError("nobody answers")
+
+    monkeypatch.setattr(gt.registry, "tile_urls", away)
+    points = near(tiny_world.tiles[:1], 2)
+    with pytest.raises(TileError, match="nobody answers"):
+        gt.sample_embeddings_at_points(points, 2024, fetch="ranges")
+    _, status = gt.sample_embeddings_at_points(
+        points, 2024, fetch="ranges", errors="coerce", return_status=True
+    )
+    assert (status == Status.FAILED).all()
 
 
 # --- Ranges of one file --------------------------------------------------------------------

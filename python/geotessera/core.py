@@ -32,7 +32,7 @@ from geotessera.points import parse_points
 from geotessera.ranged import RangedTiles
 from geotessera.registry import Registry
 from geotessera.remote.ahead import work_ahead
-from geotessera.sampling import sample_tiles
+from geotessera.sampling import check_method, sample_tiles
 from geotessera.sidecar import check_dataset_dir
 from geotessera.sources.base import check_bands
 from geotessera.tiles import Tile
@@ -416,6 +416,7 @@ class GeoTessera:
         if errors not in ("raise", "coerce"):
             raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
         bands = check_bands(bands)  # before anything is fetched
+        check_method(method)
         array = self._parse_points_input(points)
         year = TileId.of(year, 0, 0).year
         groups = self._group_points_by_tile(array, year)

@@ -284,7 +284,12 @@ class RangedTiles:
             tile = TileId.of(year, *centre)
             if not exists or self._store.local(tile) is not None:
                 continue
-            urls = self._registry.tile_urls(*tile)
+            try:
+                urls = self._registry.tile_urls(*tile)
+            except (GeoTesseraError, OSError) as error:
+                # Fetching the whole tile says what is wrong, as it is asked to.
+                logger.info("The layout of the mirror could not be found out: %s", error)
+                continue
             if not (self._registry.offline and local_path(urls[0]) is None):
                 yield _Job(tile, rows, urls)
 

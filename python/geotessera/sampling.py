@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_BAND_COUNT",
     "Sampled",
+    "check_method",
     "sample_source",
     "sample_tiles",
 ]
@@ -119,6 +120,12 @@ def sample_source(
         status=status,
         pixels=pixels,
     )
+
+
+def check_method(method: str) -> None:
+    """Raise `InputError` (a `ValueError`) for an unknown method."""
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
 
 
 def _landmask(source: RasterSource) -> NDArray[np.uint8]:
@@ -370,8 +377,7 @@ def sample_tiles(
     BandError
         (a `ValueError` and an `IndexError`) for a band that the tiles do not have.
     """
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    check_method(method)
     result = _Result(groups, bands, with_pixels)
     crs: list[str | None] = []
     failures: dict[TileId, Exception] = {}
