@@ -105,13 +105,16 @@ def test_the_pool_has_the_threads_it_says():
     code = (
         CALL
         + """
-import os
+import os, time
 def workers():
     names = [open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task")]
     return sum(name.startswith("geotessera-") for name in names)
 before = workers()
 _native.set_num_threads(3)
 call()
+end = time.monotonic() + 10  # a thread names itself when it first runs
+while workers() < 3 and time.monotonic() < end:
+    time.sleep(0.01)
 print(before, workers())
 """
     )
