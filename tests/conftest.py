@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from geotessera.remote.http import RetryPolicy
 from geotessera.testing import SampleWorld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# In CI the same examples every time: what fails there fails here too. Elsewhere new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
