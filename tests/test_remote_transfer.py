@@ -354,22 +354,6 @@ def test_impossible_url(url: str, waits: Waits, dest: Path) -> None:
     assert waits == []
 
 
-def test_deadline_ends_waiting_for_a_server(server: LoopbackServer, wanted: FileRequest) -> None:
-    waits = Waits()
-    server.add(Fault("status", retry_after=60))
-    with pytest.raises(HTTPStatusError):
-        fetch_file(wanted, deadline=30, policy=waits.policy())
-    assert waits == []
-
-
-def test_deadline_ends_a_trickle(server: LoopbackServer, wanted: FileRequest) -> None:
-    # Never silent for the read timeout, so that only the deadline can end it.
-    server.add(Fault("bandwidth", rate=len(BODY) / 60))
-    with pytest.raises(UnreachableError, match="deadline"):
-        fetch_file(wanted, deadline=0.5, policy=RetryPolicy(read_timeout=30))
-    assert not wanted.dest.exists()
-
-
 # --- Verification -------------------------------------------------------------------------
 
 

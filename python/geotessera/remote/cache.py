@@ -46,7 +46,6 @@ def refresh(
     force: bool = False,
     sha256: str | None = None,
     progress: ProgressCallback | None = None,
-    deadline: float | None = None,
     policy: RetryPolicy | None = None,
 ) -> Path:
     """Bring a cached file up to date and return its path.
@@ -70,8 +69,6 @@ def refresh(
         Published digest.
     progress : callable, optional
         Called with (bytes done, bytes in all, text).
-    deadline : float, optional
-        Seconds for all of it.
     policy : RetryPolicy, optional
         Timeouts and repetitions. With a cached copy to fall back on, at most one
         repetition is made.
@@ -97,7 +94,6 @@ def refresh(
             FileRequest(url, path, sha256=sha256),
             progress=progress,
             conditional=not force,
-            deadline=deadline,
             policy=policy,
         )
     except (TransferError, UnwritableDestination) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import random
 import ssl
 import time
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "DEFAULT_POLICY",
-    "Deadline",
     "RetryPolicy",
     "http_date",
     "is_encoded",
@@ -117,34 +115,6 @@ class RetryPolicy:
 
 
 DEFAULT_POLICY = RetryPolicy()
-
-
-class Deadline:
-    """The moment after which nothing is tried any more.
-
-    Parameters
-    ----------
-    seconds : float or None
-        From now; None for never.
-    """
-
-    def __init__(self, seconds: float | None = None) -> None:
-        self._seconds = seconds
-        self._end = math.inf if seconds is None else time.monotonic() + seconds
-
-    @property
-    def remaining(self) -> float:
-        """Seconds that are left; infinite without a deadline."""
-        return self._end - time.monotonic()
-
-    def check(self, url: str) -> None:
-        """Raise `UnreachableError` once the deadline has passed."""
-        if self.remaining <= 0:
-            raise UnreachableError(
-                f"{url} did not arrive within the deadline of {self._seconds} s: "
-                "allow more time, or try again when the server or the link is faster",
-                url=url,
-            )
 
 
 def http_date(text: str | None) -> float | None:
@@ -231,7 +201,6 @@ def open_url(
     headers: Mapping[str, str] | None = None,
     accept: tuple[int, ...] = (200,),
     policy: RetryPolicy = DEFAULT_POLICY,
-    deadline: Deadline | None = None,
 ) -> Iterator[requests.Response]:
     """Send a request until it is answered, and yield the answer with its body unread.
 
@@ -247,8 +216,6 @@ def open_url(
         Statuses that are an answer.
     policy : RetryPolicy
         Timeouts and repetitions.
-    deadline : Deadline, optional
-        When to give up whatever the policy says.
 
     Yields
     ------
@@ -267,11 +234,8 @@ def open_url(
     """
     import requests
 
-    deadline = deadline or Deadline()
+    timeout = (policy.connect_timeout, policy.read_timeout)
     for retry in itertools.count():
-        deadline.check(url)
-        left = deadline.remaining
-        timeout = (min(policy.connect_timeout, left), min(policy.read_timeout, left))
         failure: TransferError
         asked: float | None = None
         try:
@@ -281,7 +245,6 @@ def open_url(
         except _hopeless() as error:
             raise TransferError(f"{url} cannot be requested: {error}", url=url) from error
         except requests.RequestException as error:
-            deadline.check(url)
             failure = UnreachableError(
                 f"{url} could not be reached: {_said(error)}; "
                 "check the network, the base URL and the proxy settings",
@@ -300,7 +263,7 @@ def open_url(
             _reject(response)
         failure.passing = again
         wait = policy.wait_before(retry, asked)
-        if not again or retry >= policy.retries or wait >= deadline.remaining:
+        if not again or retry >= policy.retries:
             raise failure
         logger.info("%s; trying again in %.1f s", failure, wait)
         policy.sleep(wait)
@@ -318,9 +281,7 @@ def is_encoded(response: requests.Response) -> bool:
     return response.headers.get("Content-Encoding", "identity").lower() != "identity"
 
 
-def read_chunks(
-    response: requests.Response, url: str, *, deadline: Deadline | None = None
-) -> Iterator[bytes]:
+def read_chunks(response: requests.Response, url: str) -> Iterator[bytes]:
     """Yield a body as it arrives, in pieces of at most `CHUNK_BYTES`.
 
     Raises
@@ -328,14 +289,13 @@ def read_chunks(
     TruncatedError
         If the connection ended before the announced length.
     UnreachableError
-        If nothing arrived for the read timeout, or the deadline passed.
+        If nothing arrived for the read timeout.
     """
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-    deadline = deadline or Deadline()
     encoded = is_encoded(response)
-    # read1 returns what is there: progress and the deadline are looked at even where a
-    # link brings only kilobytes a second. A decoder may have nothing to give yet: read.
+    # read1 returns what is there: progress is seen even where a link brings only kilobytes
+    # a second. A decoder may have nothing to give yet: read.
     # On a fast link read waits for little and gives much: TLS brings 16 KiB a record, and
     # looking at each costs as much as to decipher it.
     got = 0
@@ -348,7 +308,6 @@ def read_chunks(
             else:
                 chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except (ReadTimeoutError, TimeoutError) as error:
-            deadline.check(url)
             raise UnreachableError(
                 f"{url} stalled after {got:,} bytes: nothing arrived for the read timeout; "
                 "check the link and try again",
@@ -369,4 +328,3 @@ def read_chunks(
         if now - since > _RATE_SECONDS:
             fast = got - before > _FAST_RATE * (now - since)
             since, before = now, got
-        deadline.check(url)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from geotessera.errors import NotFoundError, TransferError
-from geotessera.remote.http import CHUNK_BYTES, Deadline
+from geotessera.remote.http import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +44,7 @@ def open_mirrored(source: Path, url: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_mirrored(
-    file: BinaryIO, source: Path, url: str, deadline: Deadline | None = None
-) -> Iterator[bytes]:
+def read_mirrored(file: BinaryIO, source: Path, url: str) -> Iterator[bytes]:
     """Yield a file in pieces of at most `CHUNK_BYTES`.
 
     Raises
@@ -54,9 +52,7 @@ def read_mirrored(
     TransferError
         It cannot be read.
     """
-    deadline = deadline or Deadline()
     while True:
-        deadline.check(url)
         try:
             chunk = file.read(CHUNK_BYTES)
         except OSError as error:

@@ -23,7 +23,6 @@ from geotessera.errors import (
 )
 from geotessera.remote.http import (
     DEFAULT_POLICY,
-    Deadline,
     RetryPolicy,
     is_encoded,
     open_url,
@@ -87,12 +86,12 @@ class _Body:
     last_modified: float | None = None
 
 
-def _announced(response: requests.Response, url: str, deadline: Deadline) -> _Body:
+def _announced(response: requests.Response, url: str) -> _Body:
     length = response.headers.get("Content-Length", "")
     known = length.isdecimal() and not is_encoded(response)
     remote = Remote.of(response, int(length) if known else None)
     return _Body(
-        chunks=read_chunks(response, url, deadline=deadline),
+        chunks=read_chunks(response, url),
         length=remote.length,
         etag=remote.etag,
         md5=remote.md5,
@@ -206,7 +205,6 @@ def _fetch_local(
     source: Path,
     progress: ProgressCallback | None,
     conditional: bool,
-    deadline: Deadline,
     verify: bool,
 ) -> Transferred:
     with PartFile(request.dest) as part, open_mirrored(source, request.url) as file:
@@ -214,7 +212,7 @@ def _fetch_local(
         ours = _present(request) if conditional else None
         if ours is not None and ours.st_size == theirs.st_size and ours.st_mtime >= theirs.st_mtime:
             return _kept(request, progress)
-        chunks = read_mirrored(file, source, request.url, deadline)
+        chunks = read_mirrored(file, source, request.url)
         body = _Body(chunks, theirs.st_size, last_modified=theirs.st_mtime)
         return _receive(request, body, part, progress, verify)
 
@@ -235,7 +233,6 @@ def fetch_file(
     *,
     progress: ProgressCallback | None = None,
     conditional: bool = False,
-    deadline: float | None = None,
     verify: bool = True,
     policy: RetryPolicy | None = None,
 ) -> Transferred:
@@ -255,8 +252,6 @@ def fetch_file(
     conditional : bool
         Keep the file at the destination if it is not older than the server's (and, where
         an ETag is recorded, still has it). Damage is not noticed: use False to repair.
-    deadline : float, optional
-        Seconds for all of it, repetitions included.
     verify : bool
         Check digests: the published SHA-256, else the MD5 in the server's ETag. Lengths
         are always checked.
@@ -275,7 +270,7 @@ def fetch_file(
     HTTPStatusError
         Another answer than success.
     UnreachableError
-        No connection, a stall, or the deadline.
+        No connection, or a stall.
     TruncatedError
         The length is wrong, after all attempts.
     ChecksumMismatchError
@@ -284,26 +279,23 @@ def fetch_file(
         The destination cannot be written; found before any request where possible.
     """
     policy = policy or DEFAULT_POLICY
-    limit = Deadline(deadline)
     source = local_path(request.url)
     if source is not None:
-        return _fetch_local(request, source, progress, conditional, limit, verify)
+        return _fetch_local(request, source, progress, conditional, verify)
 
     headers = _conditions(request) if conditional else {}
     accept = (200, 304) if headers else (200,)
     with PartFile(request.dest) as part:
         for pause in (*policy.body_pauses, None):
             # What fails in here was already repeated, or cannot get better.
-            with open_url(
-                request.url, headers=headers, accept=accept, policy=policy, deadline=limit
-            ) as response:
+            with open_url(request.url, headers=headers, accept=accept, policy=policy) as response:
                 if response.status_code == 304:
                     return _kept(request, progress, response.headers.get("ETag"))
                 try:
-                    body = _announced(response, request.url, limit)
+                    body = _announced(response, request.url)
                     return _receive(request, body, part, progress, verify)
                 except (TruncatedError, ChecksumMismatchError, UnreachableError) as error:
-                    if pause is None or pause >= limit.remaining:
+                    if pause is None:
                         raise
                     logger.warning("%s; trying again in %g s", error, pause)
             policy.sleep(pause)
