@@ -20,6 +20,7 @@ from geotessera.errors import (
     InputError,
     NotFoundError,
     ReadOnlyError,
+    SizeMismatchError,
     StalledError,
     ThrottledError,
     TransferError,
@@ -336,6 +337,30 @@ def test_a_file_that_always_changes_is_named(
         server.add(Fault("truncate", path=f"*/{NAMES[2]}", skip=turn, times=1, after=BLOCK))
     (result,) = fetch(tile_group(server, bodies, out))
     assert isinstance(result.error, ChangedError | TruncatedError)
+    assert files(out) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("disk", [True, False])
+def test_another_length_than_the_registry_says_is_no_matter_of_waiting(
+    name: str,
+    more: int,
+    disk: bool,
+    server: LoopbackServer,
+    bodies: dict[str, bytes],
+    out: Path,
+) -> None:
+    base = server.root.as_uri() if disk else server.url
+    requests = [
+        FileRequest(f"{base}/{each}", out / each, size=len(body) + more * (each == name))
+        for each, body in bodies.items()
+    ]
+    patient = RetryPolicy(body_pauses=(60,), backoff=60)
+    (result,) = fetch(Group("tile", tuple(requests)), policy=patient)
+    assert isinstance(result.error, SizeMismatchError)
+    assert name in str(result.error)
+    assert disk or server.count(f"*/{name}") == 2
     assert files(out) == {}
 
 

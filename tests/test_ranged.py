@@ -246,7 +246,7 @@ def test_a_hundred_points_cost_a_three_hundredth(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     points = np.c_[rng.uniform(0.0, 0.3, 100), rng.uniform(52.0, 52.3, 100)]
     whole = sum(sum(one.sizes) for one in tiles)
-    with Hasty(world.root("B")) as server:
+    with Hasty(world.root("B"), latency=0.02) as server:
         gt = GeoTessera(base_url=server.url)
         before = server.bytes_sent
         found = gt.sample_embeddings_at_points(points, 2024, **EVERYTHING)
@@ -595,6 +595,7 @@ def test_a_tile_that_changes_all_the_time(tiny_world: SampleWorld, tmp_path: Pat
         assert len(contents) > 20  # it was not tried for ever
 
 
+@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_file_of_another_length_than_the_registry_says(
     tiny_world: SampleWorld, tmp_path: Path, change: int

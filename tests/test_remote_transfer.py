@@ -24,6 +24,7 @@ from geotessera.errors import (
     InputError,
     NotFoundError,
     ReadOnlyError,
+    SizeMismatchError,
     ThrottledError,
     TransferError,
     TruncatedError,
@@ -422,11 +423,13 @@ def test_etag_that_is_an_md5_must_match(
 
 @pytest.mark.parametrize("size", [len(BODY) - 1, len(BODY) + 1, 0])
 def test_published_size_must_match(
-    size: int, server: LoopbackServer, wanted: FileRequest, policy: RetryPolicy
+    size: int, server: LoopbackServer, wanted: FileRequest, policy: RetryPolicy, waits: Waits
 ) -> None:
-    with pytest.raises(TruncatedError, match=f"{len(BODY):,} bytes .* {size:,}"):
+    with pytest.raises(SizeMismatchError, match=f"{len(BODY):,} bytes .* {size:,}"):
         fetch_file(FileRequest(wanted.url, wanted.dest, size=size), policy=policy)
     assert not wanted.dest.exists()
+    assert len(server.requests) == 2
+    assert waits == [0]
 
 
 # --- Conditional requests ------------------------------------------------------------------

@@ -29,6 +29,7 @@ __all__ = [
     "NotPublishedError",
     "ReadOnlyError",
     "RegistryError",
+    "SizeMismatchError",
     "StalledError",
     "ThrottledError",
     "TileError",
@@ -152,6 +153,10 @@ class TruncatedError(TransferError):
     """A body shorter or longer than announced."""
 
     passing = True
+
+
+class SizeMismatchError(TruncatedError):
+    """A file that its server has in another length than the registry says."""
 
 
 class ChangedError(TransferError):

@@ -10,11 +10,13 @@ from geotessera.errors import (
     ChangedError,
     ChecksumMismatchError,
     HTTPStatusError,
+    SizeMismatchError,
     TransferError,
     TruncatedError,
     UnwritableDestination,
 )
 from geotessera.remote.answer import Answer, NotTheRangeError, ask
+from geotessera.remote.checks import check_digest, check_length
 from geotessera.remote.connections import slot
 from geotessera.remote.partfile import temporary_stem
 from geotessera.remote.plan import Task
@@ -27,7 +29,6 @@ from geotessera.remote.resume import (
     left_overs,
     take_over,
 )
-from geotessera.remote.transfer import check_digest, check_length
 
 if TYPE_CHECKING:
     import threading
@@ -274,9 +275,11 @@ class Fetcher:
         if not error.passing:
             raise error
         if answered:
-            if task.breaks >= len(policy.body_pauses):
+            # A length that is not the registry's may be one bad answer, hardly two.
+            pauses = (0.0,) if isinstance(error, SizeMismatchError) else policy.body_pauses
+            if task.breaks >= len(pauses):
                 raise error
-            wait = policy.jittered(policy.body_pauses[task.breaks])
+            wait = policy.jittered(pauses[task.breaks])
             task.breaks += 1
         else:
             if task.refusals >= policy.retries:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import (
     ChecksumMismatchError,
+    SizeMismatchError,
     TruncatedError,
     UnreachableError,
 )
+from geotessera.remote.checks import check_digest, check_length
 from geotessera.remote.http import (
     DEFAULT_POLICY,
     RetryPolicy,
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FileRequest",
     "Transferred",
-    "check_digest",
-    "check_length",
     "download_file_to_temp",
     "fetch_file",
     "local_path",
@@ -97,27 +97,6 @@ def _announced(response: requests.Response, url: str) -> _Body:
         md5=remote.md5,
         last_modified=remote.mtime,
     )
-
-
-def check_length(request: FileRequest, found: int, expected: int | None, who: str) -> None:
-    """Raise `TruncatedError` if a length is not the one that is known."""
-    if expected is not None and found != expected:
-        raise TruncatedError(
-            f"{request.url} has {found:,} bytes where {who} says {expected:,}: "
-            "try again; if it stays so, the server's copy or the registry is out of date",
-            url=request.url,
-        )
-
-
-def check_digest(request: FileRequest, name: str, found: str, expected: str, who: str) -> None:
-    """Raise `ChecksumMismatchError` if a digest is not the published one."""
-    if found != expected.lower():
-        raise ChecksumMismatchError(
-            f"{request.url} does not verify: its {name} is {found}, {who} says {expected}; "
-            "the bytes were thrown away. Try again; if it stays so, the server's copy is "
-            "damaged or the registry is out of date",
-            url=request.url,
-        )
 
 
 def _receive(
@@ -286,7 +265,7 @@ def fetch_file(
     headers = _conditions(request) if conditional else {}
     accept = (200, 304) if headers else (200,)
     with PartFile(request.dest) as part:
-        for pause in (*policy.body_pauses, None):
+        for attempt, pause in enumerate((*policy.body_pauses, None)):
             # What fails in here was already repeated, or cannot get better.
             with open_url(request.url, headers=headers, accept=accept, policy=policy) as response:
                 if response.status_code == 304:
@@ -295,6 +274,9 @@ def fetch_file(
                     body = _announced(response, request.url)
                     return _receive(request, body, part, progress, verify)
                 except (TruncatedError, ChecksumMismatchError, UnreachableError) as error:
+                    if isinstance(error, SizeMismatchError) and pause is not None:
+                        # It may be one bad answer, hardly two.
+                        pause = None if attempt else 0.0
                     if pause is None:
                         raise
                     logger.warning("%s; trying again in %g s", error, pause)
