@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -255,6 +255,33 @@ def test_shapes_that_do_not_fit_are_found(world: SampleWorld, directory: Path) -
     shutil.rmtree(directory / ".geotessera")
     path = local_tile_files(directory, world.tiles[0].tile).scales
     np.save(path, np.load(path)[:-1])
+    assert problems(verify_directory(directory)) == {(path.name, "shape")}
+
+
+@pytest.mark.parametrize("cut", [np.s_[:-1], np.s_[:, 1:]])
+def test_the_file_that_disagrees_with_two_others_is_named(
+    world: SampleWorld, directory: Path, cut: Any
+) -> None:
+    shutil.rmtree(directory / ".geotessera")
+    one = world.tiles[0]
+    path = local_tile_files(directory, one.tile).embedding
+    np.save(path, np.load(path)[cut])
+    (finding,) = verify_directory(directory).problems
+    assert (Path(finding.path).name, finding.problem) == (path.name, "shape")
+    assert str((one.grid.height, one.grid.width)) in finding.detail
+    # Of two files nobody knows which is wrong.
+    local_tile_files(directory, one.tile).landmask.unlink()
+    scales = path.with_name(f"{path.stem}_scales.npy").name
+    assert (scales, "shape") in problems(verify_directory(directory))
+
+
+def test_a_landmask_of_another_size_is_named(world: SampleWorld, directory: Path) -> None:
+    shutil.rmtree(directory / ".geotessera")
+    path = local_tile_files(directory, world.tiles[0].tile).landmask
+    with rasterio.open(path) as raster:
+        mask, profile = raster.read()[:, :-1], raster.profile
+    with rasterio.open(path, "w", **profile | {"height": mask.shape[1]}) as raster:
+        raster.write(mask)
     assert problems(verify_directory(directory)) == {(path.name, "shape")}
 
 

@@ -206,15 +206,22 @@ def _check_tile(tile: _Tile, report: Structure, proven: Mapping[str, Proof] | No
 
 
 def _check_shapes(tile: _Tile, shapes: dict[Kind, tuple[int, ...]], report: Structure) -> None:
+    """Report what does not fit the embedding, or the embedding if the two others agree."""
     wanted = shapes.get("embedding")
     if wanted is None:
         return
-    for kind in ("scales", "landmask"):
-        found = shapes.get(kind)
-        if found is not None and found not in (wanted, wanted[:2]):
-            file = tile.files[kind]
-            detail = f"shape {found} does not fit the embedding's {wanted}"
-            report.problems.append(Finding(file.relative, "shape", detail))
+    others = {kind: shape for kind, shape in shapes.items() if kind != "embedding"}
+    misfits = {kind: shape for kind, shape in others.items() if shape not in (wanted, wanted[:2])}
+    details: dict[Kind, str] = {
+        kind: f"shape {shape} does not fit the embedding's {wanted}"
+        for kind, shape in misfits.items()
+    }
+    sizes = {shape[:2] for shape in others.values()}
+    if len(others) == 2 and len(sizes) == 1 and wanted[:2] not in sizes:
+        size = sizes.pop()
+        details = {"embedding": f"shape {wanted} does not fit the scales' and landmask's {size}"}
+    for kind, detail in details.items():
+        report.problems.append(Finding(tile.files[kind].relative, "shape", detail))
 
 
 def _check_scales(file: LocalFile, scales: object, report: Structure, proof: Proof) -> None:
