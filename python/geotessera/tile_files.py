@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from geotessera.datasets import (
     EMBEDDINGS_DIR_NAME,
@@ -20,7 +20,6 @@ from geotessera.remote.transfer import FileRequest, fetch_file, local_path
 if TYPE_CHECKING:
     import os
 
-    from geotessera.registry import Registry
     from geotessera.remote.transfer import Transferred
     from geotessera.types import ProgressCallback, TileId
 
@@ -38,7 +37,25 @@ __all__ = [
 logger = logging.getLogger("geotessera.registry")
 
 
-def tile_requests(registry: Registry, tile: TileId, directory: Path) -> list[FileRequest]:
+class _Catalogue(Protocol):
+    """What is needed of a `geotessera.registry.Registry`."""
+
+    @property
+    def offline(self) -> bool: ...
+    @property
+    def verifies(self) -> bool: ...
+    def get_available_years(self) -> list[int]: ...
+    def nearest_year(self, lon: float, lat: float, year: int) -> int | None: ...
+    def tile_urls(self, year: int, lon: float, lat: float) -> tuple[str, str, str]: ...
+    def get_tile_file_size(self, year: int, lon: float, lat: float) -> int: ...
+    def get_scales_file_size(self, year: int, lon: float, lat: float) -> int: ...
+    def expected_sha256(
+        self, year: int, lon: float, lat: float
+    ) -> tuple[str | None, str | None] | None: ...
+    def landmask_sha256(self, lon: float, lat: float) -> str | None: ...
+
+
+def tile_requests(registry: _Catalogue, tile: TileId, directory: Path) -> list[FileRequest]:
     """Return what to fetch for a tile: landmask, scales, embedding, in order of commit.
 
     Parameters
@@ -58,7 +75,7 @@ def tile_requests(registry: Registry, tile: TileId, directory: Path) -> list[Fil
 
 
 def embedding_request(
-    registry: Registry, tile: TileId, directory: Path, is_scales: bool
+    registry: _Catalogue, tile: TileId, directory: Path, is_scales: bool
 ) -> FileRequest:
     """Return what to fetch for a tile's embedding or scales file."""
     which = int(is_scales)
@@ -80,7 +97,7 @@ def embedding_request(
 
 
 def landmask_request(
-    registry: Registry, lon: float, lat: float, directory: Path, year: int | None = None
+    registry: _Catalogue, lon: float, lat: float, directory: Path, year: int | None = None
 ) -> FileRequest:
     """Return what to fetch for a tile's landmask; the year is one that the tile exists in."""
     filename = tile_to_landmask_filename(lon, lat)
@@ -117,7 +134,7 @@ def tile_of_path(path: str | os.PathLike[str]) -> tuple[int, float, float, bool]
 
 
 def fetch_recorded(
-    registry: Registry,
+    registry: _Catalogue,
     request: FileRequest,
     directory: Path,
     progress: ProgressCallback | None = None,
@@ -135,7 +152,7 @@ def fetch_recorded(
 
 
 def fetch(
-    registry: Registry, request: FileRequest, progress: ProgressCallback | None = None
+    registry: _Catalogue, request: FileRequest, progress: ProgressCallback | None = None
 ) -> Transferred:
     """Fetch a request's file as the registry allows: verified, and not over HTTP offline.
 
@@ -151,7 +168,7 @@ def fetch(
     return fetch_file(request, progress=progress, verify=registry.verifies)
 
 
-def check_online(registry: Registry, request: FileRequest) -> None:
+def check_online(registry: _Catalogue, request: FileRequest) -> None:
     """Raise `TileNotFoundError` if a file is on a server and the registry is offline."""
     if registry.offline and local_path(request.url) is None:
         raise TileNotFoundError(
