@@ -300,6 +300,26 @@ def test_a_directory_of_tiles_is_filled_with_whole_ones(
     assert len(list((tmp_path / "tiles").rglob("*.npy"))) == 4
 
 
+@pytest.mark.parametrize("fetch", ["auto", "ranges", "tiles"])
+def test_local_tiles_are_looked_up_once(
+    tiny_world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetch: str
+) -> None:
+    monkeypatch.chdir(tiny_world.checkout(tmp_path / "tiles"))
+    gt = GeoTessera(base_url=tiny_world.root("B"))
+    points = near(tiny_world.tiles, 5)
+    looked: list[Any] = []
+    local = gt._store.local
+
+    def noted(tile: Any) -> Any:
+        looked.append(tile)
+        return local(tile)
+
+    monkeypatch.setattr(gt._store, "local", noted)
+    found = gt.sample_embeddings_at_points(points, 2024, fetch=fetch)
+    assert sorted(looked) == sorted(one.tile for one in tiny_world.tiles)
+    assert np.isfinite(found).any()
+
+
 def test_fetch_tiles_asks_for_no_range(tiny_world: SampleWorld, server: LoopbackServer) -> None:
     gt = GeoTessera(base_url=server.url)
     gt.sample_embeddings_at_points(near(tiny_world.tiles, 2), 2024, fetch="tiles")

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
+    from geotessera.sources.local import LocalTile
     from geotessera.types import Method, ProgressCallback
 
     type StrPath = str | os.PathLike[str]
@@ -423,6 +424,7 @@ class GeoTessera:
         if not isinstance(groups, PointGroups):
             groups = PointGroups.from_mapping(array, groups)
         failures: dict[TileId, Exception] | None = {} if errors == "coerce" else None
+        local: dict[TileId, LocalTile] = {}
         ranged = self._ranged.open(
             groups,
             year,
@@ -431,13 +433,12 @@ class GeoTessera:
             auto_download=auto_download,
             progress=progress_callback,
             failures=failures,
+            local=local,
         )
-        rest = [
-            centre
-            for centre in groups.tiles()
-            if centre not in ranged and not (failures and TileId(year, *centre) in failures)
-        ]
-        tiles = self._ensure_tiles_available(
+        here = {(at.lon, at.lat): Tile.from_descriptor(at, found) for at, found in local.items()}
+        known = {*ranged, *here, *((at.lon, at.lat) for at in failures or ())}
+        rest = [centre for centre in groups.tiles() if centre not in known]
+        tiles = here | self._ensure_tiles_available(
             rest, year, auto_download, progress_callback, failures=failures
         )
         absent = groups.count_outside({**tiles, **ranged}, failures)

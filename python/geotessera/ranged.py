@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from geotessera.remote.http import RetryPolicy
     from geotessera.remote.request import FileRequest
     from geotessera.sources import RasterSource
+    from geotessera.sources.local import LocalTile
     from geotessera.types import Method, ProgressCallback
 
     type Coord = tuple[float, float]
@@ -216,6 +217,7 @@ class RangedTiles:
         auto_download: bool = True,
         progress: ProgressCallback | None = None,
         failures: dict[TileId, Exception] | None = None,
+        local: dict[TileId, LocalTile] | None = None,
     ) -> dict[Coord, RasterSource]:
         """Return the sources of those tiles that are read by ranges, their pixels fetched.
 
@@ -236,6 +238,8 @@ class RangedTiles:
             Called with (tiles done, tiles in all, status text).
         failures : dict, optional
             Where tiles that cannot be had are put; without it they raise.
+        local : dict, optional
+            Where tiles that were found to be local are put, so that nobody looks again.
 
         Returns
         -------
@@ -255,7 +259,7 @@ class RangedTiles:
         if never or (fetch == "auto" and self._store.keeps):
             return {}
         found: dict[Coord, RasterSource] = {}
-        jobs = list(self._jobs(groups, year))
+        jobs = list(self._jobs(groups, year, {} if local is None else local))
         done = 0
         for some in batched(jobs, _TOGETHER):
             if self._no_ranges:
@@ -277,12 +281,17 @@ class RangedTiles:
             done += len(some)
         return found
 
-    def _jobs(self, groups: PointGroups, year: int) -> Iterator[_Job]:
-        """Yield the tiles that exist and are not local."""
+    def _jobs(
+        self, groups: PointGroups, year: int, local: dict[TileId, LocalTile]
+    ) -> Iterator[_Job]:
+        """Yield the tiles that exist and are not local; note those that are."""
         here = self._registry.has_tiles(groups.keys[:, 0], groups.keys[:, 1], year).tolist()
         for centre, rows, exists in zip(groups.tiles(), groups.rows(), here, strict=True):
             tile = TileId.of(year, *centre)
-            if not exists or self._store.local(tile) is not None:
+            if not exists:
+                continue
+            if (here := self._store.local(tile)) is not None:
+                local[tile] = here
                 continue
             try:
                 urls = self._registry.tile_urls(*tile)
