@@ -79,6 +79,40 @@ def test_nodata_is_nan(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(values[0], np.moveaxis(data, 0, 2)[0])
 
 
+def test_nodata_beyond_float32(tmp_path: Path) -> None:
+    data = np.ones((1, 20, 20))
+    data[0, 3, 4] = lowest = np.finfo(np.float64).min
+    with GeoTiff(write(tmp_path / "a.tif", data, nodata=lowest)).open() as source:
+        values = source.read().values[..., 0]
+    assert np.argwhere(np.isnan(values)).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_masked_pixels_are_nan(tmp_path: Path, internal: bool) -> None:
+    data = np.arange(1200, dtype=np.uint8).reshape(3, 20, 20)
+    path = write(tmp_path / "a.tif", data)
+    mask = np.full((20, 20), 255, np.uint8)
+    mask[2:5, 7:9] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+    assert (tmp_path / "a.tif.msk").exists() is not internal
+    expected = np.where(mask == 0, np.nan, data).transpose(1, 2, 0).astype(np.float32)
+    with GeoTiff(path).open() as source:
+        np.testing.assert_array_equal(source.read().values, expected)
+        part = source.read(Window(3, 5, 10, 12), bands=[2, 0])
+        np.testing.assert_array_equal(part.values, expected[3:13, 5:17][..., [2, 0]])
+
+
+def test_alpha_is_a_band(tmp_path: Path) -> None:
+    data = np.full((4, 20, 20), 9, np.uint8)
+    data[3] = 0
+    path = write(tmp_path / "a.tif", data, photometric="RGB", alpha="yes")
+    with rasterio.open(path) as dataset:
+        assert (dataset.dataset_mask() == 0).all()
+    with GeoTiff(path).open() as source:
+        np.testing.assert_array_equal(source.read().values, data.transpose(1, 2, 0))
+
+
 def test_identity_from_tags(tmp_path: Path, data: np.ndarray[Any, Any]) -> None:
     tags = {
         "TESSERA_DATASET_VERSION": "1.1",

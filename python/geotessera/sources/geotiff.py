@@ -78,6 +78,7 @@ class GeoTiffSource(RasterSource):
             self.tags: dict[str, str] = dataset.tags()
             self.descriptions: tuple[str | None, ...] = dataset.descriptions
             self._nodata: tuple[float | None, ...] = dataset.nodatavals
+            self._masked = any(map(_is_mask, dataset.mask_flag_enums))
         version, variant = dataset_from_tags(self.tags) or (None, None)
         year = self.tags.get("TESSERA_YEAR", "")
         self.provenance = Provenance(
@@ -117,7 +118,10 @@ class GeoTiffSource(RasterSource):
         bands: Sequence[int] | None = None,
         out: NDArray[Any] | None = None,
     ) -> Block:
-        """Read float32 pixels, nodata as NaN; see `RasterSource.read`."""
+        """Read float32 pixels, nodata and what the file's mask hides as NaN.
+
+        An alpha band is a band, not a mask. See `RasterSource.read`.
+        """
         import numpy as np
         from rasterio.windows import Window as RasterioWindow
 
@@ -130,18 +134,20 @@ class GeoTiffSource(RasterSource):
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32:
             raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        part_of_file = RasterioWindow(col, row, width, height)
         with self._dataset() as dataset:
             # GDAL writes pixels in any order: a transposed view spares a second copy.
             dataset.read(
-                [band + 1 for band in picked],
-                window=RasterioWindow(col, row, width, height),
-                out=out.transpose(2, 0, 1),
+                [band + 1 for band in picked], window=part_of_file, out=out.transpose(2, 0, 1)
             )
+            if self._masked:
+                out[dataset.read_masks(1, window=part_of_file) == 0] = np.nan
         for at, band in enumerate(picked):
             nodata = self._nodata[band]
             if nodata is not None and nodata == nodata:
                 plane = out[..., at]
-                plane[plane == np.float32(nodata)] = np.nan
+                with np.errstate(over="ignore"):  # a float64 may be no float32: infinite in both
+                    plane[plane == np.float32(nodata)] = np.nan
         return Block(out, None, self.grid.window(part), provenance=self.provenance)
 
     def land(self) -> NDArray[np.uint8] | None:
@@ -167,3 +173,10 @@ class GeoTiffSource(RasterSource):
         """Close the idle datasets."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _is_mask(flags: Sequence[Any]) -> bool:
+    """Whether a band's flags say that the file carries a mask of its pixels."""
+    from rasterio.enums import MaskFlags
+
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
