@@ -11,8 +11,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -31,6 +34,7 @@ from geotessera.errors import (
     UnreachableError,
     UnwritableDestination,
 )
+from geotessera.remote import http
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.partfile import is_temporary_name
 from geotessera.remote.transfer import (
@@ -339,6 +343,52 @@ def test_refused_connection(waits: Waits, dest: Path) -> None:
     assert caught.value.url == url
     assert waits == [1, 2, 4, 8, 16]
     assert not dest.parent.exists()
+
+
+def test_a_host_that_goes_on_refusing_is_asked_once_a_request(
+    waits: Waits, dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a").write_bytes(b"x")
+    with LoopbackServer(tmp_path / "root") as server:
+        request = FileRequest(server.url_of("a"), dest)
+    fetch = partial(fetch_file, request, policy=waits.policy(retries=2))
+    with pytest.raises(UnreachableError, match="refused"):
+        fetch()
+    assert waits == [1, 2]
+    waits.clear()
+    with pytest.raises(UnreachableError, match="refused") as caught:
+        fetch()
+    assert waits == []
+    assert caught.value.passing
+    # Another server of the machine is not meant, nor is this one some time later.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(UnreachableError):
+            fetch_file(
+                FileRequest(f"http://127.0.0.1:{taken.getsockname()[1]}/a", dest),
+                policy=waits.policy(retries=2),
+            )
+    assert waits == [1, 2]
+    waits.clear()
+    with monkeypatch.context() as later:
+        later.setattr(http, "REFUSED_SECONDS", 0)
+        with pytest.raises(UnreachableError):
+            fetch()
+    assert waits == [1, 2]
+    # When it is back, what it says is what is reported, and refusals are news again.
+    port = urlsplit(request.url).port
+    assert port is not None
+    with HTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler) as back:
+        answer = threading.Thread(target=back.handle_request)
+        answer.start()
+        with pytest.raises(HTTPStatusError, match="501"):
+            fetch()
+        answer.join()
+    waits.clear()
+    with pytest.raises(UnreachableError):
+        fetch()
+    assert waits == [1, 2]
 
 
 def test_unknown_host(waits: Waits, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import random
+import socket
 import ssl
 import time
 from contextlib import contextmanager
@@ -52,6 +54,9 @@ CHUNK_BYTES = 1 << 20
 _FAST_READ = 256 << 10
 _FAST_RATE = 4e6
 _RATE_SECONDS = 0.02
+
+REFUSED_SECONDS = 30.0
+"""So long after a host refused all attempts of a request, each further request is sent once."""
 
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Answers that may be different a moment later."""
@@ -185,6 +190,26 @@ def _said(error: BaseException) -> str:
     return next(text for each in reversed([*_chain(error)]) if (text := str(each) or repr(each)))
 
 
+_refused: dict[str, float] = {}
+"""When hosts last refused a connection again and again, or had no address."""
+
+
+def _goes_on_refusing(host: str, error: BaseException, *, repeated: bool) -> bool:
+    """Return whether a host is known not to be there: more attempts would only take time.
+
+    Nobody should wait half a minute for each file of a server that is gone. What is
+    remembered is only how often to ask: each request does ask, and reports its own failure.
+    """
+    if not any(
+        isinstance(each, ConnectionRefusedError | socket.gaierror) for each in _chain(error)
+    ):
+        return False
+    known = time.monotonic() - _refused.get(host, -math.inf) < REFUSED_SECONDS
+    if known or repeated:
+        _refused[host] = time.monotonic()
+    return known
+
+
 def _reject(response: requests.Response) -> None:
     """Close an answer, but keep its connection if the rest of the body is small."""
     length = response.headers.get("Content-Length", "")
@@ -235,6 +260,8 @@ def open_url(
     import requests
 
     timeout = (policy.connect_timeout, policy.read_timeout)
+    host = url.partition("://")[2].partition("/")[0]
+    gone = False
     for retry in itertools.count():
         failure: TransferError
         asked: float | None = None
@@ -253,7 +280,10 @@ def open_url(
             failure.__cause__ = error
             # Waiting cures no certificate.
             again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in _chain(error))
+            last = 0 < retry == policy.retries
+            gone = _goes_on_refusing(host, error, repeated=last)
         else:
+            _refused.pop(host, None)
             if response.status_code in accept:
                 break
             asked = _retry_after(response)
@@ -263,7 +293,7 @@ def open_url(
             _reject(response)
         failure.passing = again
         wait = policy.wait_before(retry, asked)
-        if not again or retry >= policy.retries:
+        if gone or not again or retry >= policy.retries:
             raise failure
         logger.info("%s; trying again in %.1f s", failure, wait)
         policy.sleep(wait)
