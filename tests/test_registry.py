@@ -24,7 +24,8 @@ from geotessera.errors import (
     RegistryError,
 )
 from geotessera.registry import Registry
-from geotessera.testing.server import LoopbackServer
+from geotessera.remote.http import RetryPolicy
+from geotessera.testing.server import Fault, LoopbackServer
 from registry_fixtures import (
     SQUARE,
     landmasks_a,
@@ -173,6 +174,42 @@ def test_without_landmasks(make, directory, caplog):
     assert len(caplog.records) == 1
     with pytest.raises(ValueError, match="no registry of landmasks"):
         registry.get_landmask_file_size(*SQUARE[0])
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_landmasks_that_cannot_be_had_now_are_asked_for_again(make, tmp_path, monkeypatch):
+    with LoopbackServer(mirror_tree(tmp_path / "mirror", "B")) as server:
+        registry = make(base_url=server.url)
+        server.add(Fault("status", "*/landmasks.parquet", status=503))
+        for _ in range(2):  # what failed is what is said, also when it is not tried again
+            with pytest.raises(ValueError, match="503"):
+                registry.get_landmask_file_size(*TILE[1:])
+        asked = server.count("*/landmasks.parquet")
+        assert asked == 6
+        server.clear()
+        assert registry.get_landmask_count() == 1
+        assert server.count("*/landmasks.parquet") == 0
+        monkeypatch.setattr(
+            "geotessera.registry.time.monotonic", lambda at=time.monotonic: at() + 31
+        )
+        assert registry.get_landmask_file_size(*TILE[1:]) == 50
+        assert registry.get_landmask_file_size(*TILE[1:]) == 50
+        assert server.count("*/landmasks.parquet") == 1
+
+
+def test_a_server_that_is_gone_costs_little_time(make, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(
+        "geotessera.remote.cache.DEFAULT_POLICY", RetryPolicy(jitter=0, sleep=waits.append)
+    )
+    with LoopbackServer(mirror_tree(tmp_path / "mirror", "B")) as server:
+        make(base_url=server.url)
+    registry = make(base_url=server.url)  # from the cache; the landmasks are not in it
+    assert waits == [1]
+    for _ in range(3):
+        with pytest.raises(ValueError, match="refused"):
+            registry.get_landmask_file_size(*TILE[1:])
+    assert waits == [1]
 
 
 def test_bad_landmasks_are_only_a_warning(make, directory, caplog):

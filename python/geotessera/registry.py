@@ -6,7 +6,9 @@ releases kept in this module are still found here.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from geotessera import registry_names
 from geotessera.cells import cell_of_centre
 from geotessera.datasets import Mirror, tile_to_embedding_paths, tile_to_landmask_filename
-from geotessera.errors import GeoTesseraError, InputError
+from geotessera.errors import GeoTesseraError, InputError, TransferError
 from geotessera.grid import parse_grid_name
 from geotessera.index import WORLD
 from geotessera.registry_names import *  # noqa: F403 - the facade of all these names
@@ -36,6 +38,9 @@ __all__ += registry_names.__all__
 SKIP_HASH_ENV = "GEOTESSERA_SKIP_HASH"
 
 _LANDMASK_YEAR = 1  # the one year of a landmask index
+
+_LANDMASKS_PAUSE = 30.0
+"""Seconds until the registry of landmasks is asked for again after its server failed."""
 
 
 def _without_progressbar(
@@ -111,21 +116,24 @@ class Registry(TileRegistry):
     def _landmasks(self) -> TileIndex | None:
         """The index of landmasks, opened when it is first asked for."""
         with self._lock:
-            if not self._landmasks_loaded:
-                self._landmask_index = self._open_landmasks()
-                self._landmasks_loaded = True
+            if time.monotonic() >= self._landmasks_due:
+                self._landmasks_due = math.inf
+                self._landmask_index, self._landmask_error = None, None
+                self._open_landmasks()
             return self._landmask_index
 
-    def _open_landmasks(self) -> TileIndex | None:
+    def _open_landmasks(self) -> None:
         try:
             path = self._files.landmasks()
             if path is None:
                 self.logger.warning("No registry of landmasks: their sizes are not known")
-                return None
-            return self._opened(path, "landmasks", "")
+            else:
+                self._landmask_index = self._opened(path, "landmasks", "")
         except (GeoTesseraError, OSError) as error:
             self.logger.warning("The registry of landmasks is not used: %s", error)
-            return None
+            self._landmask_error = error
+            if isinstance(error.__cause__, TransferError) and error.__cause__.passing:
+                self._landmasks_due = time.monotonic() + _LANDMASKS_PAUSE
 
     def get_landmask_count(self) -> int:
         """Return the number of landmasks, or of tiles where there is no registry of them."""
@@ -194,9 +202,10 @@ class Registry(TileRegistry):
         """
         landmasks = self._landmasks
         if landmasks is None:
+            why = self._landmask_error or "there is no registry of landmasks"
             raise InputError(
-                "the sizes of landmasks are not known: there is no registry of landmasks"
-            )
+                f"the sizes of landmasks are not known: {why}"
+            ) from self._landmask_error
         cell = self._cell(lon, lat)
         size = landmasks.size("grid", _LANDMASK_YEAR, *cell) if cell else None
         if size is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ class TileRegistry:
         self._lock = threading.Lock()
         # The landmasks' index, opened when it is first asked for.
         self._landmask_index: TileIndex | None = None
-        self._landmasks_loaded = False
+        self._landmask_error: Exception | None = None
+        self._landmasks_due = -math.inf
         self._table: Any = None
 
     def _opened(self, path: Path, kind: Kind, variant: str) -> TileIndex:
