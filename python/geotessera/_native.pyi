@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from geotessera.types import Algorithm, Layout, Method, PixelRule
+from geotessera.types import Algorithm, Lattice, Layout, Method, MosaicSource, PixelRule
 
 __all__ = [
     "Hasher",
@@ -20,6 +20,7 @@ __all__ = [
     "dequantize",
     "group_by_tile",
     "hash_files",
+    "mosaic",
     "needed_pixels",
     "num_threads",
     "points_array",
@@ -83,6 +84,20 @@ def read_records(
     *,
     size: int | None = None,
 ) -> NDArray[np.uint8]: ...
+def mosaic(
+    sources: Sequence[MosaicSource],
+    transform: tuple[float, float, float, float, float, float],
+    window: tuple[int, int, int, int],
+    *,
+    epsg: int | None,
+    out: NDArray[np.float32] | NDArray[np.int8],
+    lonlat: Lattice | None = None,
+    method: Method = "nearest",
+    bands: Sequence[int] | None = None,
+    out_scales: NDArray[np.float32] | None = None,
+    out_layout: Layout = "hwc",
+    origin: NDArray[np.int16] | None = None,
+) -> int: ...
 def project(
     lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -246,6 +246,50 @@ class SparsePixels:
     nodata: float | None = None
 
 
+class Lattice(NamedTuple):
+    """Coordinates at the nodes of a coarse grid over the pixels of a target grid.
+
+    Node [i, j] lies at the pixel corner (row + i * step, col + j * step) of the whole
+    target grid; between nodes, coordinates are interpolated bilinearly.
+    """
+
+    row: int
+    """Row of the first nodes, a multiple of `step`."""
+    col: int
+    """Column of the first nodes, a multiple of `step`."""
+    step: int
+    """Pixels from one node to the next."""
+    nodes: NDArray[np.float64]
+    """x and y, or continuous longitude and latitude; shape (rows, columns, 2)."""
+
+
+class MosaicSource(NamedTuple):
+    """A raster that goes into a mosaic, or as much of it as is needed."""
+
+    values: NDArray[np.int8] | NDArray[np.float32]
+    """The pixels of `window`, three axes in `layout` order; any strides, memory maps too."""
+    scales: NDArray[np.float32] | None
+    """float32 factors, (row, column) or the shape of `values`; None for float32 values."""
+    window: Window
+    """Which pixels of the raster `values` holds."""
+    shape: tuple[int, int]
+    """Rows and columns of the whole raster."""
+    transform: tuple[float, float, float, float, float, float]
+    """North-up affine transform of the whole raster."""
+    position: Literal["same"] | int | Lattice = "same"
+    """How target pixels find their place: raster and target have one CRS; the raster's EPSG
+    code (UTM on WGS84, 4326, 3857), exactly, through longitude and latitude; or interpolated
+    x and y in the raster's CRS."""
+    cell: tuple[int, int] | None = None
+    """The 0.1° cell the raster was made for, (floor(10 lon), floor(10 lat)): there it is first."""
+    layout: Layout = "hwc"
+    """Axis order of `values` and of scales with three axes."""
+    nodata: float | None = None
+    """The float32 value that means "no data" besides NaN."""
+    rule: PixelRule = "floor"
+    """Which pixel owns a position."""
+
+
 class QuantizedRaster(Block):
     """A block of int8 pixels with their scales: an embedding raster as it is published."""
 

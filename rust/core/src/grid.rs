@@ -36,6 +36,33 @@ impl PixelRule {
     }
 }
 
+/// A rectangle of whole pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First row.
+    pub row: usize,
+    /// First column.
+    pub col: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Window {
+    /// Whether it has no pixel.
+    pub fn is_empty(&self) -> bool {
+        self.height == 0 || self.width == 0
+    }
+
+    /// Whether it ends at or before this row and column.
+    pub fn is_inside(&self, [height, width]: [usize; 2]) -> bool {
+        let end =
+            |first: usize, len: usize, size| first.checked_add(len).is_some_and(|e| e <= size);
+        end(self.row, self.height, height) && end(self.col, self.width, width)
+    }
+}
+
 /// A north-up grid: its upper-left corner and the size of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grid {
@@ -72,6 +99,12 @@ impl Grid {
     #[inline]
     pub fn pixel_coordinates(&self, x: f64, y: f64) -> (f64, f64) {
         ((x - self.x0) / self.px, (self.y0 - y) / self.py)
+    }
+
+    /// The place of pixel coordinates: the way back from `pixel_coordinates`.
+    #[inline]
+    pub fn position(&self, u: f64, v: f64) -> (f64, f64) {
+        (self.x0 + self.px * u, self.y0 - self.py * v)
     }
 
     /// `x` shifted by whole periods to within half a period of the raster's middle.

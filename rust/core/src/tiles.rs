@@ -33,7 +33,7 @@ pub struct Groups {
 /// floor(v · 10) with the same rounding of the product; the rest only makes a centre of it.
 /// +180° is −180°, and the north pole belongs to the last row.
 #[inline]
-fn cell(lon: f64, lat: f64) -> Option<(i32, i32)> {
+pub(crate) fn cell(lon: f64, lat: f64) -> Option<(i32, i32)> {
     // Written so that NaN fails.
     if !(lon.abs() <= 180.0 && lat.abs() <= 90.0) {
         return None;
@@ -44,6 +44,12 @@ fn cell(lon: f64, lat: f64) -> Option<(i32, i32)> {
         if east == LON_CELLS { 0 } else { east },
         north.min(LAT_CELLS - 1),
     ))
+}
+
+/// (floor of ten longitudes, of ten latitudes) of a cell as `cell` counts it: its other name.
+#[inline]
+pub(crate) fn tenths((east, north): (i32, i32)) -> [i32; 2] {
+    [east - LON_CELLS / 2, north - LAT_CELLS / 2]
 }
 
 /// Groups points (longitude, latitude in degrees) by tile.

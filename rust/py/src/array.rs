@@ -288,6 +288,11 @@ impl<'py, T: Element> Output<'py, T> {
         }
     }
 
+    /// The array's shape.
+    pub fn shape(&self) -> &[usize] {
+        self.array.shape()
+    }
+
     /// The array as a mutable view with `N` axes.
     pub fn view<const N: usize>(&mut self) -> PyResult<ViewMut<'_, T, N>> {
         let (shape, strides) = dims(self.name, &self.array)?;

@@ -33,3 +33,12 @@ pub fn band_error(message: &str) -> PyErr {
         }
     })
 }
+
+/// The same exception with a word before its message that says where it comes from.
+pub fn within(py: Python<'_>, place: &str, error: PyErr) -> PyErr {
+    let message = format!("{place}: {}", error.value(py));
+    match error.get_type(py).call1((message,)) {
+        Ok(value) => PyErr::from_value(value),
+        Err(_) => error,
+    }
+}

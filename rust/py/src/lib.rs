@@ -7,7 +7,9 @@ mod checksum;
 mod coords;
 mod dequantize;
 mod error;
+mod mosaic;
 mod points;
+mod raster;
 mod records;
 mod sample;
 mod sparse;
@@ -26,6 +28,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(checksum::hash_files, m)?)?;
     m.add_function(wrap_pyfunction!(coords::project, m)?)?;
     m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
+    m.add_function(wrap_pyfunction!(mosaic::mosaic, m)?)?;
     m.add_function(wrap_pyfunction!(points::points_array, m)?)?;
     m.add_function(wrap_pyfunction!(records::read_records, m)?)?;
     m.add_function(wrap_pyfunction!(sample::sample, m)?)?;

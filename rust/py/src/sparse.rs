@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 
 use crate::array::Input;
 use crate::error::to_py;
-use crate::sample::{parse_method, parse_rule, take_index};
+use crate::raster::{parse_method, parse_rule};
+use crate::sample::take_index;
 
 /// Name the pixels that sampling some points may read.
 ///

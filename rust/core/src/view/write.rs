@@ -224,7 +224,17 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     }
 }
 
-impl<T> ViewMut2<'_, T> {
+impl<'a, T> ViewMut2<'a, T> {
+    /// The same elements with a third axis of length one.
+    pub fn deepen(self) -> ViewMut3<'a, T> {
+        ViewMut {
+            ptr: self.ptr,
+            shape: [self.shape[0], self.shape[1], 1],
+            strides: [self.strides[0], self.strides[1], 0],
+            lifetime: PhantomData,
+        }
+    }
+
     /// One row as a slice, when its elements are neighbours.
     ///
     /// # Panics
@@ -245,6 +255,31 @@ impl<T> ViewMut2<'_, T> {
         // rows do not overlap.
         dense.then(|| unsafe {
             std::slice::from_raw_parts_mut(self.ptr_at([row, 0]).cast(), self.shape[1])
+        })
+    }
+}
+
+impl<T> ViewMut3<'_, T> {
+    /// The bands of a pixel as a slice, when they are neighbours.
+    ///
+    /// # Panics
+    /// When the pixel is outside the shape.
+    #[inline]
+    #[track_caller]
+    pub fn pixel(&mut self, row: usize, col: usize) -> Option<&mut [MaybeUninit<T>]> {
+        assert!(
+            row < self.shape[0] && col < self.shape[1],
+            "pixel ({row}, {col}) is outside shape {:?}",
+            self.shape
+        );
+        if self.shape[2] == 0 {
+            return Some(&mut []);
+        }
+        let dense = self.is_dense(2);
+        // SAFETY: the pixel and band 0 exist; with stride 1 its bands are exactly this slice,
+        // and pixels do not overlap.
+        dense.then(|| unsafe {
+            std::slice::from_raw_parts_mut(self.ptr_at([row, col, 0]).cast(), self.shape[2])
         })
     }
 }
