@@ -1,0 +1,451 @@
+"""The grid of a mosaic: from a box and a CRS, from rasters, or like something that has one."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotessera import _native
+from geotessera.errors import FormatError, InputError
+from geotessera.types import BBox, GridSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rasterio.crs import CRS
+
+    type Bounds = tuple[float, float, float, float]
+
+__all__ = [
+    "crs_code",
+    "default_resolution",
+    "grid_around",
+    "grid_like",
+    "grid_of_bounds",
+    "has_closed_form",
+    "project_bbox",
+]
+
+MERCATOR_PERIOD = 2 * math.pi * 6378137.0
+"""Once round the globe in EPSG:3857, metres."""
+
+_GEOGRAPHIC_NAMES = {"lon", "lat", "longitude", "latitude"}
+_AXES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("easting", "northing"))
+
+_EVEN = 1e-3
+"""How far from even the steps of coordinates may be, in pixels."""
+
+
+def has_closed_form(epsg: int | None) -> bool:
+    """Return whether the kernels know the CRS: UTM on WGS84, EPSG:4326 or EPSG:3857."""
+    if epsg is None:
+        return False
+    return epsg in (4326, 3857) or (epsg // 100 in (326, 327) and 1 <= epsg % 100 <= 60)
+
+
+def crs_code(crs: Any) -> int | str:
+    """Return the EPSG code of a CRS, or the WKT of one that has none.
+
+    Parameters
+    ----------
+    crs : int, str or CRS
+        EPSG code, ``"EPSG:…"``, WKT, PROJ text, or the object of rasterio, pyproj or odc-geo.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for what is no CRS.
+    """
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    wanted = crs
+    if isinstance(crs, str) and crs.strip().isdecimal():
+        wanted = int(crs)
+    elif not isinstance(crs, int | str | CRS) and hasattr(crs, "to_wkt"):
+        wanted = crs.to_wkt()
+    try:
+        found = CRS.from_user_input(wanted)
+        epsg = found.to_epsg()
+        if not found or not found.is_valid:
+            raise InputError(f"{crs!r} is no coordinate reference system")
+        # to_epsg() guesses; the code stands for the CRS only if it gives the same one back.
+        exact = epsg is not None and CRS.from_epsg(epsg) == found
+    except CRSError as error:
+        raise InputError(
+            f"{crs!r} is no coordinate reference system: expected one like 'EPSG:4326' ({error})"
+        ) from error
+    return int(epsg) if exact else str(found.to_wkt())
+
+
+def _rasterio_crs(code: int | str) -> CRS:
+    return GridSpec(code, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 1, 1).crs
+
+
+def period_of(code: int | str) -> float | None:
+    """Return what x repeats after, once round the globe; None where it does not."""
+    if code == 3857:
+        return MERCATOR_PERIOD
+    return 360.0 if _rasterio_crs(code).is_geographic else None
+
+
+# --- From a box ------------------------------------------------------------------------
+
+
+def project_bbox(bbox: Sequence[float], code: int | str) -> Bounds:
+    """Return (left, bottom, right, top) of a box in a CRS.
+
+    Parameters
+    ----------
+    bbox : sequence of 4 float
+        (west, south, east, north) in WGS84 degrees; west > east crosses the antimeridian.
+    code : int or str
+        As `crs_code` returns it.
+
+    Returns
+    -------
+    tuple of float
+        In geographic CRSs and EPSG:3857, x of a crossing box goes on beyond the antimeridian.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if the box has no place in the CRS, or if the CRS itself is cut
+        where the box crosses the antimeridian.
+    """
+    west, south, east, north = bbox
+    if west <= east:
+        return _project_box(BBox(west, south, east, north), code)
+    left = _project_box(BBox(west, south, 180.0, north), code)
+    right = _project_box(BBox(-180.0, south, east, north), code)
+    if period := period_of(code):
+        right = (right[0] + period, right[1], right[2] + period, right[3])
+    whole = (
+        min(left[0], right[0]), min(left[1], right[1]),
+        max(left[2], right[2]), max(left[3], right[3]),
+    )  # fmt: skip
+    widths = (left[2] - left[0]) + (right[2] - right[0])
+    heights = (left[3] - left[1]) + (right[3] - right[1])
+    # The two halves are neighbours on the ground; where they are not, the CRS is cut there.
+    if whole[2] - whole[0] > widths * 1.01 or whole[3] - whole[1] > heights * 1.01:
+        raise InputError(
+            f"box {tuple(bbox)} crosses the antimeridian, where {_short(code)} is cut: choose "
+            "EPSG:4326, EPSG:3857, or a CRS that is made for the place"
+        )
+    return whole
+
+
+def _project_box(box: BBox, code: int | str) -> Bounds:
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    if code == 4326:
+        return box
+    try:
+        found = transform_bounds(_rasterio_crs(4326), _rasterio_crs(code), *box)
+    except RasterioError as error:
+        raise InputError(f"box {tuple(box)} has no place in {_short(code)}: {error}") from error
+    left, bottom, right, top = (float(value) for value in found)
+    if not all(map(math.isfinite, found)) or left >= right or bottom >= top:
+        raise InputError(f"box {tuple(box)} has no place in {_short(code)}")
+    return left, bottom, right, top
+
+
+def _short(code: int | str) -> str:
+    return f"EPSG:{code}" if isinstance(code, int) else _rasterio_crs(code).to_string()[:80]
+
+
+def grid_of_bounds(
+    code: int | str,
+    bounds: Bounds,
+    resolution: float | tuple[float, float],
+    *,
+    align: bool = False,
+) -> GridSpec:
+    """Return the north-up grid of bounds at a resolution.
+
+    Parameters
+    ----------
+    code : int or str
+        EPSG code or WKT.
+    bounds : tuple of float
+        (left, bottom, right, top) in the CRS.
+    resolution : float or (float, float)
+        Width and height of a pixel in units of the CRS.
+    align : bool
+        Put pixel edges on multiples of the resolution, growing the grid by up to a pixel on
+        each side. Otherwise the grid begins at the upper-left corner and its size is rounded.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for a resolution that is not positive, and for a grid too large.
+    """
+    across, down = _resolution(resolution)
+    left, bottom, right, top = bounds
+    if align:
+        first_col, last_col = _outward(left, right, across)
+        first_row, last_row = _outward(-top, -bottom, down)
+        left, top = first_col * across, -first_row * down
+        width, height = last_col - first_col, last_row - first_row
+    else:
+        width = max(round((right - left) / across), 1)
+        height = max(round((top - bottom) / down), 1)
+    if max(width, height) > 2**31 - 1:
+        raise InputError(
+            f"a resolution of {across:g} × {down:g} makes {height} × {width} pixels of bounds "
+            f"{bounds} in {_short(code)}: the resolution is in units of the CRS"
+        )
+    return GridSpec(code, (across, 0.0, left, 0.0, -down, top), height, width)
+
+
+def _resolution(resolution: float | tuple[float, float]) -> tuple[float, float]:
+    try:
+        pair = resolution if isinstance(resolution, tuple | list) else (resolution, resolution)
+        across, down = (float(value) for value in pair)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"resolution {resolution!r}: expected a number or two") from error
+    if not (0 < across < math.inf and 0 < down < math.inf):
+        raise InputError(f"resolution {resolution!r} must be positive")
+    return across, down
+
+
+def _outward(low: float, high: float, step: float) -> tuple[int, int]:
+    """Return the whole steps that enclose an interval; an edge on a step stays where it is."""
+    tiny = 1e-6
+    first, last = math.floor(low / step + tiny), math.ceil(high / step - tiny)
+    return first, max(last, first + 1)
+
+
+def default_resolution(raster: GridSpec, code: int | str) -> tuple[float, float]:
+    """Return the pixel size that GDAL gives a raster in another CRS; in its own, its own."""
+    if raster.epsg_or_wkt == code:
+        return raster.transform[0], -raster.transform[4]
+    affine, _, _ = _default_transform(raster, code)
+    return affine.a, -affine.e
+
+
+def _default_transform(
+    raster: GridSpec, code: int | str, resolution: tuple[float, float] | None = None
+) -> tuple[Any, int, int]:
+    from rasterio.errors import RasterioError
+    from rasterio.warp import calculate_default_transform
+
+    turned = _away_from_antimeridian(raster) if period_of(code) else raster
+    try:
+        found: tuple[Any, int, int] = calculate_default_transform(
+            turned.crs,
+            _rasterio_crs(code),
+            turned.width,
+            turned.height,
+            *turned.bounds,
+            resolution=resolution,
+        )
+    except RasterioError as error:
+        raise InputError(
+            f"a raster in {raster.crs_name} with bounds {raster.bounds} has no place in "
+            f"{_short(code)}: {error}"
+        ) from error
+    return found
+
+
+def _away_from_antimeridian(raster: GridSpec) -> GridSpec:
+    """Return the raster, or its likeness in UTM zone 31 where it may cross the antimeridian.
+
+    In a CRS in which all longitudes are alike both have the same pixel size, and GDAL takes
+    a raster on both sides of ±180° for one that spans the globe.
+    """
+    import numpy as np
+
+    epsg = raster.epsg
+    if epsg is None or epsg % 100 not in (1, 60) or not has_closed_form(epsg):
+        return raster
+    left, bottom, right, top = raster.bounds
+    x, y = np.array([left, right, left, right]), np.array([bottom, bottom, top, top])
+    lon, _ = _native.unproject(x, y, epsg)
+    if lon.max() - lon.min() < 180:
+        return raster
+    return GridSpec(epsg // 100 * 100 + 31, raster.transform, raster.height, raster.width)
+
+
+# --- From rasters ----------------------------------------------------------------------
+
+
+def grid_around(
+    rasters: Sequence[GridSpec],
+    code: int | str,
+    resolution: float | tuple[float, float] | None = None,
+    *,
+    bounds: Bounds | None = None,
+    align: bool = False,
+) -> GridSpec:
+    """Return the grid that encloses rasters.
+
+    Parameters
+    ----------
+    rasters : sequence of GridSpec
+        At least one; the first gives the default resolution.
+    code : int or str
+        Of the grid's CRS.
+    resolution, align
+        As for `grid_of_bounds`.
+    bounds : tuple of float, optional
+        (left, bottom, right, top) in the CRS, instead of the rasters'.
+    """
+    pair = default_resolution(rasters[0], code) if resolution is None else _resolution(resolution)
+    if bounds is None:
+        boxes = [_bounds_in(raster, code, pair) for raster in rasters]
+        if period := period_of(code):
+            boxes = [_turned(box, boxes[0], period) for box in boxes]
+        left, bottom = (min(box[at] for box in boxes) for at in (0, 1))
+        right, top = (max(box[at] for box in boxes) for at in (2, 3))
+        bounds = left, bottom, right, top
+    return grid_of_bounds(code, bounds, pair, align=align)
+
+
+def _bounds_in(raster: GridSpec, code: int | str, resolution: tuple[float, float]) -> Bounds:
+    """Return the bounds that GDAL gives a raster in another CRS; in its own, its own."""
+    if raster.epsg_or_wkt == code:
+        return raster.bounds
+    affine, width, height = _default_transform(raster, code, resolution)
+    left, top = affine.c, affine.f
+    if period_of(code) and _away_from_antimeridian(raster) is not raster:
+        assert raster.epsg is not None  # it is UTM
+        left += (raster.epsg % 100 - 31) * 6 / 360 * (period_of(code) or 0.0)
+    return left, top + affine.e * height, left + affine.a * width, top
+
+
+def _turned(box: Bounds, first: Bounds, period: float) -> Bounds:
+    turns = math.floor((first[0] - box[0]) / period + 0.5) * period
+    return box[0] + turns, box[1], box[2] + turns, box[3]
+
+
+# --- Like something --------------------------------------------------------------------
+
+
+def grid_like(like: Any) -> GridSpec:
+    """Return the grid of something that has one.
+
+    Parameters
+    ----------
+    like : GridSpec, path, xarray object, GeoBox or raster
+        The path of a raster file; an xarray DataArray or Dataset with a CRS (the ``rio`` or
+        ``odc`` accessor, a ``spatial_ref`` coordinate, or a ``crs`` or ``proj:…`` attribute)
+        and evenly spaced coordinates x and y or lon and lat; anything with ``crs``, ``affine``
+        or ``transform``, and ``shape``, such as odc-geo's GeoBox or a rasterio dataset.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for anything else, and for grids that are not north-up.
+    """
+    if isinstance(like, GridSpec):
+        grid = like
+    elif isinstance(like, str | os.PathLike):
+        grid = _grid_of_file(like)
+    elif hasattr(like, "coords") and hasattr(like, "attrs"):
+        grid = _grid_of_xarray(like)
+    else:
+        grid = _grid_of_box(like)
+    a, b, _, d, e, _ = grid.transform
+    if b or d or a <= 0 or e >= 0 or not all(map(math.isfinite, grid.transform)):
+        raise InputError(
+            f"like={_short_repr(like)} is not north-up (transform {grid.transform}): rotated "
+            "grids and rows from south to north are not supported; sort y from north to south"
+        )
+    return grid
+
+
+def _short_repr(value: object) -> str:
+    return f"{type(value).__name__}" if hasattr(value, "coords") else f"{value!r:.80}"
+
+
+def _grid_of_file(path: str | os.PathLike[str]) -> GridSpec:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    from geotessera.sources.tiff import grid_of
+
+    name = os.fspath(path)
+    if "://" not in name and not name.startswith("/vsi") and not Path(name).exists():
+        raise InputError(f"like={name!r}: there is no such file")
+    try:
+        with rasterio.open(name) as dataset:
+            return grid_of(Path(name), dataset)
+    except (RasterioError, FormatError) as error:
+        raise InputError(f"like={name!r} is no raster with a grid: {error}") from error
+
+
+def _grid_of_box(box: Any) -> GridSpec:
+    affine = getattr(box, "affine", None) or getattr(box, "transform", None)
+    shape, crs = getattr(box, "shape", None), getattr(box, "crs", None)
+    if affine is None or shape is None or not crs:
+        raise InputError(
+            f"like={box!r:.80} has no grid: expected a GridSpec, the path of a raster, an xarray "
+            "object with a CRS, or an object with crs, affine and shape such as odc-geo's GeoBox"
+        )
+    height, width = (int(size) for size in tuple(shape)[-2:])
+    return GridSpec(crs_code(crs), _six(affine), height, width)
+
+
+def _six(affine: Any) -> tuple[float, float, float, float, float, float]:
+    a, b, c, d, e, f = (float(value) for value in tuple(affine)[:6])
+    return a, b, c, d, e, f
+
+
+def _grid_of_xarray(data: Any) -> GridSpec:
+    if (geobox := getattr(getattr(data, "odc", None), "geobox", None)) is not None:
+        return _grid_of_box(geobox)
+    for names in _AXES:
+        if all(name in data.coords and data.coords[name].ndim == 1 for name in names):
+            across, down = (data.coords[name] for name in names)
+            break
+    else:
+        raise InputError(
+            "like= has no one-dimensional coordinates x and y, or lon and lat: found "
+            f"{sorted(map(str, data.coords))}"
+        )
+    crs = _crs_of_xarray(data)
+    if crs is None and names[0] in _GEOGRAPHIC_NAMES:
+        crs = 4326
+    if crs is None:
+        raise InputError(
+            "like= declares no CRS: write one with .rio.write_crs(), or set attrs['crs']"
+        )
+    a, c, width = _even_steps(across, names[0])
+    e, f, height = _even_steps(down, names[1])
+    return GridSpec(crs_code(crs), (a, 0.0, c, 0.0, e, f), height, width)
+
+
+def _crs_of_xarray(data: Any) -> Any:
+    """Return what says the CRS: a coordinate without axes, an attribute, or None."""
+    mapping = getattr(data, "encoding", {}).get("grid_mapping") or data.attrs.get("grid_mapping")
+    for name in (mapping, "spatial_ref", "crs"):
+        if name is not None and name in data.coords:
+            attrs = data.coords[name].attrs
+            for key in ("crs_wkt", "spatial_ref", "epsg_code"):
+                if attrs.get(key):
+                    return attrs[key]
+    rio = getattr(data, "rio", None)
+    if rio is not None and getattr(rio, "crs", None):
+        return rio.crs
+    for key in ("crs", "crs_wkt", "proj:code", "proj:wkt2", "proj:epsg", "spatial_ref"):
+        if data.attrs.get(key):
+            return data.attrs[key]
+    return None
+
+
+def _even_steps(axis: Any, name: str) -> tuple[float, float, int]:
+    """Return step, outer edge of the first pixel, and count of evenly spaced pixel centres."""
+    import numpy as np
+
+    values = np.asarray(axis.values, np.float64)
+    if len(values) < 2:
+        raise InputError(f"like= has {len(values)} coordinate(s) {name}: at least 2 are needed")
+    step = float(values[-1] - values[0]) / (len(values) - 1)
+    even = values[0] + step * np.arange(len(values))
+    if not step or not bool((np.abs(values - even) <= _EVEN * abs(step)).all()):
+        raise InputError(f"the coordinates {name} of like= are not evenly spaced")
+    return step, float(values[0]) - step / 2, len(values)
