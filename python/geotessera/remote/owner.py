@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["STALE_SECONDS", "Owner", "is_gone", "this_process"]
+__all__ = ["STALE_SECONDS", "Owner", "boot_id", "is_gone", "this_process"]
 
 STALE_SECONDS = 3600.0
 """After so long without a write, a file of another machine counts as left behind."""
@@ -42,7 +42,8 @@ def _host() -> str:
 
 
 @lru_cache(maxsize=1)
-def _boot() -> str:
+def boot_id() -> str:
+    """Return what names this start of this machine, or nothing where it is not known."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
@@ -57,7 +58,7 @@ def _start_of(pid: int) -> str | None:
     except OSError:
         return None
     # The name in brackets may hold anything; the 22nd field is the 20th after it.
-    return _short(f"{_boot()} {stat.rpartition(')')[2].split()[19]}")
+    return _short(f"{boot_id()} {stat.rpartition(')')[2].split()[19]}")
 
 
 @lru_cache(maxsize=2)
