@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,6 +83,122 @@ def test_fields_of_later_versions_are_ignored(tmp_path: Path) -> None:
     assert records.load() == {"a": FileRecord("a", 2, "bb")}
 
 
+def lines(records: FileRecords) -> int:
+    return len(records.path.read_bytes().splitlines())
+
+
+def test_lines_that_were_replaced_are_left_out(tmp_path: Path) -> None:
+    records = FileRecords(tmp_path)
+    assert records.compact() is False
+    for turn in range(3):
+        newest = [records.record(name, turn, "aa") for name in ("a", "b")]
+    records.record("c", 1, "cc")
+    records.forget(["c"])
+    with records.path.open("ab") as file:
+        file.write(b'{"path":"d","size":1,"sha256":"dd","later":7}\ncut off')
+    records.path.chmod(0o640)
+    assert records.compact() is True
+    found = records.load()
+    assert (found["a"], found["b"]) == tuple(newest)
+    assert found.keys() == {"a", "b", "d"}
+    assert b'"later":7' in records.path.read_bytes()
+    assert lines(records) == 3
+    assert stat.S_IMODE(records.path.stat().st_mode) == 0o640
+    for name in ("a", "b", "d"):
+        records.record(name, 9, "99")
+    assert records.compact() is False  # no more than twice as many
+    assert [path.name for path in records.path.parent.iterdir()] == ["files.jsonl"]
+
+
+def test_a_file_of_records_does_not_grow_for_ever(tmp_path: Path) -> None:
+    records = FileRecords(tmp_path)
+    for turn in range(1500):
+        records.record(f"{turn % 40}", turn, "f" * 64)
+    assert lines(records) < 500
+    assert {one.size for one in records.load().values()} == set(range(1460, 1500))
+    many = FileRecords(tmp_path / "many")
+    for turn in range(1500):
+        many.record(f"{turn}", turn, "f" * 64)
+    assert lines(many) == 1500
+
+
+def test_another_that_compacts_is_left_alone_until_it_is_stale(tmp_path: Path) -> None:
+    records = FileRecords(tmp_path)
+    for turn in range(5):
+        records.record("a", turn, "aa")
+    aside = records.path.with_name("files.jsonl.new")
+    aside.write_bytes(b"half of")
+    assert records.compact() is False
+    os.utime(aside, (0, 0))
+    assert records.compact() is False
+    assert records.compact() is True
+    assert records.load()["a"].size == 4
+
+
+@pytest.mark.parametrize("call", ["fsync", "chmod", "fstat"])
+def test_a_crash_while_compacting_loses_nothing(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = FileRecords(tmp_path)
+    for turn in range(5):
+        records.record("a", turn, "aa")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, die)
+        with pytest.raises(KeyboardInterrupt):
+            records.compact()
+    assert records.load()["a"].size == 4
+    assert records.compact() is True
+
+
+def test_what_is_recorded_while_the_file_is_replaced_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = FileRecords(tmp_path)
+    for turn in range(5):
+        records.record("a", turn, "aa")
+    late = records.path.open("ab", buffering=0)
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        records.record("before", 1, "bb")
+        found = real(self, target)
+        late.write(b'{"path":"after","size":2,"sha256":"cc"}\n')
+        return found
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert records.compact() is True
+    late.close()
+    assert {one.path: one.size for one in records.load().values()} == {
+        "a": 4,
+        "before": 1,
+        "after": 2,
+    }
+
+
+def test_who_appended_to_the_replaced_file_appends_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = FileRecords(tmp_path)
+    records.record("a", 1, "aa")
+    turns = iter([True, False])
+    real = FileRecords._is
+
+    def replaced(self: FileRecords, descriptor: int) -> bool:
+        if next(turns):
+            other = tmp_path / "other"
+            other.write_bytes(b"")
+            other.replace(self.path)
+        return real(self, descriptor)
+
+    monkeypatch.setattr(FileRecords, "_is", replaced)
+    records.record("b", 2, "bb")
+    assert records.load().keys() == {"b"}
+
+
 def test_line_cut_anywhere_costs_only_itself(tmp_path: Path) -> None:
     records = FileRecords(tmp_path)
     one = records.record("a", 1, "aa")
@@ -97,7 +214,10 @@ def test_line_cut_anywhere_costs_only_itself(tmp_path: Path) -> None:
 def _append(directory: str, writer: int) -> None:
     records = FileRecords(directory)
     for i in range(50):
-        records.record(f"{writer}/{i}", i, "f" * 64, url="http://x/" + "y" * 200)
+        for turn in (0, 1, 2):
+            records.record(f"{writer}/{i}", i + turn, "f" * 64, url="http://x/" + "y" * 200)
+        if i % 5 == writer % 5:
+            records.compact()
 
 
 def test_threads_and_processes_append_together(tmp_path: Path) -> None:
@@ -110,4 +230,8 @@ def test_threads_and_processes_append_together(tmp_path: Path) -> None:
     for child in children:
         child.join()
         assert child.exitcode == 0
-    assert len(FileRecords(tmp_path).load()) == 6 * 50
+    found = FileRecords(tmp_path).load()
+    assert {name: one.size for name, one in found.items()} == {
+        f"{writer}/{i}": i + 2 for writer in range(6) for i in range(50)
+    }
+    assert lines(FileRecords(tmp_path)) < 6 * 50 * 3

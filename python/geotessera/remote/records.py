@@ -1,8 +1,9 @@
 """What is known of the files in a tile directory: ``.geotessera/files.jsonl``.
 
 One JSON object a line, the last line of a path wins; one with ``"removed": true`` says that
-the file was removed on purpose. Written by appending alone, so that
-threads and processes need no lock; a line that was cut off is skipped by the reader.
+the file was removed on purpose. Written by appending, so that threads and processes need no
+lock; a line that was cut off is skipped by the reader. Lines that later ones replaced are left
+out now and then, by a new file in place of the old one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geotessera.errors import InputError
 from geotessera.remote.partfile import writing_to
@@ -21,6 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["FileRecord", "FileRecords"]
+
+_SMALL_BYTES = 32 << 10
+"""Below this nobody minds lines that were replaced."""
+
+_STALE_SECONDS = 3600.0
+"""After so long without a write, whoever was replacing the file has died at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,14 @@ class FileRecords:
         line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         with writing_to(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            size = self._append_line(line)
+        # At each doubling, so that what is read for it is in proportion to what was written.
+        if size >= _SMALL_BYTES and size.bit_length() != (size - len(line)).bit_length():
+            self.compact()
+
+    def _append_line(self, line: bytes) -> int:
+        """Append a line and return the size of the file."""
+        while True:
             with self.path.open("ab+", buffering=0) as file:
                 # A writer that died in a line must not take this one with it.
                 if end := file.seek(0, os.SEEK_END):
@@ -157,6 +175,74 @@ class FileRecords:
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if self._is(file.fileno()):
+                    return end + len(line)
+                # It was replaced meanwhile, perhaps without this line: twice does no harm.
+
+    def _is(self, descriptor: int) -> bool:
+        """Whether an open file still has its name; also if nothing has it any more."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return True
+
+    def compact(self) -> bool:
+        """Leave out lines that later ones replaced if they are more than half of all.
+
+        Nothing that others record meanwhile is lost: what they appended before the old file
+        was replaced is carried over, and who appends to it later notices.
+
+        Returns
+        -------
+        bool
+            Whether the file was replaced; not if another process is at it, or may not write.
+        """
+        aside = self.path.with_name(f"{self.path.name}.new")
+        try:
+            # Its existence keeps others away, on network file systems too.
+            new = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            with suppress(OSError):
+                if time.time() - aside.stat().st_mtime > _STALE_SECONDS:
+                    aside.unlink()
+            return False
+        except OSError:
+            return False
+        try:
+            with os.fdopen(new, "wb") as file, self.path.open("rb") as old:
+                return self._replace(old, file, aside)
+        except OSError:
+            return False
+
+    def _replace(self, old: BinaryIO, new: BinaryIO, aside: Path) -> bool:
+        replaced = False
+        try:
+            content, newline, cut = old.read().rpartition(b"\n")
+            lines = (content + newline).splitlines(keepends=True)
+            live: dict[str, bytes] = {}
+            for line in lines:
+                entry = _parse(line)
+                if isinstance(entry, FileRecord):
+                    live[entry.path] = line
+                elif entry is not None:
+                    live.pop(entry, None)
+            if len(lines) <= 2 * len(live):
+                return False
+            new.writelines(live.values())
+            new.flush()
+            os.fsync(new.fileno())
+            os.chmod(aside, stat.S_IMODE(os.fstat(old.fileno()).st_mode))  # noqa: PTH101
+            if not os.path.samestat(os.fstat(new.fileno()), aside.stat()):
+                return False  # taken for stale
+            aside.replace(self.path)
+            replaced = True
+            for line in (cut + old.read()).splitlines():
+                if _parse(line) is not None:
+                    self._append_line(line + b"\n")
+            return True
+        finally:
+            if not replaced:
+                aside.unlink(missing_ok=True)
 
     def record_local(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         """Hash files that were made here, on all cores, and record them.
