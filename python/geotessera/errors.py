@@ -24,6 +24,7 @@ __all__ = [
     "FormatError",
     "GeoTesseraError",
     "HTTPStatusError",
+    "IncompleteMosaicError",
     "InputError",
     "NotFoundError",
     "NotPublishedError",
@@ -209,3 +210,25 @@ class DownloadError(TileError):
     def __reduce__(self) -> tuple[type[DownloadError], tuple[DownloadReport]]:
         """Pickle by the report."""
         return DownloadError, (self.report,)
+
+
+class IncompleteMosaicError(TileError):
+    """A mosaic of which parts could not be made; the others are kept for the next run.
+
+    Attributes
+    ----------
+    failed : dict of str to Exception
+        The rasters, or the parts of the mosaic, that failed, and why.
+    """
+
+    def __init__(self, failed: dict[str, Exception]) -> None:
+        name, first = next(iter(failed.items()), ("", ""))
+        super().__init__(
+            f"the mosaic is not complete: {len(failed)} of its tiles could not be had or read; "
+            f"ask again to continue where it stopped. The first: {name}: {first}"
+        )
+        self.failed = failed
+
+    def __reduce__(self) -> tuple[type[IncompleteMosaicError], tuple[dict[str, Exception]]]:
+        """Pickle by what failed."""
+        return IncompleteMosaicError, (self.failed,)
