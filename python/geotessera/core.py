@@ -17,7 +17,7 @@ from geotessera.datasets import (
     variant_note,
 )
 from geotessera.dequantize import dequantize_embedding
-from geotessera.download import DownloadReport, TileStore, download_tile, download_tiles
+from geotessera.download import DownloadReport, download_tile, download_tiles
 from geotessera.errors import (
     DatasetMismatchError,
     DownloadError,
@@ -32,9 +32,12 @@ from geotessera.points import parse_points
 from geotessera.ranged import RangedTiles
 from geotessera.registry import Registry
 from geotessera.remote.ahead import work_ahead
+from geotessera.remote.lru import FileCache
 from geotessera.sampling import check_method, sample_tiles
 from geotessera.sidecar import check_dataset_dir
 from geotessera.sources.base import check_bands
+from geotessera.tile_cache import TileCache, cache_limit, tiles_cache
+from geotessera.tile_store import TileStore
 from geotessera.tiles import Tile
 from geotessera.types import TileId
 
@@ -92,6 +95,12 @@ class GeoTessera:
     verify_hashes : bool, optional
         Retired: published SHA-256 sums are always verified unless this is False or the
         environment variable ``GEOTESSERA_SKIP_HASH`` is ``1``.
+    cache_tiles : str or int, optional
+        Keep verified tiles for later processes, up to this size (such as ``"10GB"``,
+        ``"500 MiB"`` or a number of bytes): those that were not used for longest go first.
+        They are below `cache_dir`, in ``tiles``, and shared by all processes. Default: the
+        environment variable ``GEOTESSERA_CACHE_TILES``, else none are kept. With
+        `embeddings_dir` there is no such cache: all tiles are kept there.
 
     Attributes
     ----------
@@ -103,7 +112,8 @@ class GeoTessera:
     Raises
     ------
     InputError
-        (a `ValueError`) for an unknown version, a variant without tiles or a bad `bbox`.
+        (a `ValueError`) for an unknown version, a variant without tiles, a bad `bbox` or a
+        `cache_tiles` that is no size.
     RegistryError
         (a `RuntimeError`) if the registry cannot be had or read.
 
@@ -128,6 +138,7 @@ class GeoTessera:
         base_url: StrPath | None = None,
         offline: bool = False,
         verify_hashes: bool | None = None,
+        cache_tiles: str | float | None = None,
     ) -> None:
         if dataset_variant is not None and _is_path(dataset_variant):
             # Before 0.10 the cache directory was the second parameter.
@@ -140,6 +151,11 @@ class GeoTessera:
         if verify_hashes is not None:
             _retired("verify_hashes=", "set GEOTESSERA_SKIP_HASH=1 to switch verification off")
         self.logger = logging.getLogger("geotessera.core")
+        self._cache_limit = cache_limit(cache_tiles)
+        if cache_tiles is not None and embeddings_dir is not None:
+            self.logger.warning(
+                "cache_tiles is not used: tiles are kept in embeddings_dir %s", embeddings_dir
+            )
         version = normalize_version(dataset_version)
         if dataset_variant is None:
             dataset_variant = default_variant(version, "npy")
@@ -167,11 +183,16 @@ class GeoTessera:
 
     def _choose_directory(self, directory: StrPath | None) -> None:
         self._embeddings_dir = Path.cwd() if directory is None else Path(directory)
+        cache = None
+        if directory is None and self._cache_limit is not None:
+            files = FileCache(tiles_cache(self.registry.cache_dir), self._cache_limit)
+            cache = TileCache(self.registry, files, origin=self._origin)
         self._store = TileStore(
             self.registry,
             self._embeddings_dir,
             origin=self._origin,
             keeps=directory is not None,
+            cache=cache,
         )
         self._ranged = RangedTiles(self.registry, self._store)
 
@@ -389,7 +410,8 @@ class GeoTessera:
         fetch : {"auto", "ranges", "tiles"}
             How tiles that are not local come: only the bytes of the wanted pixels
             (``"ranges"``), whole and verified (``"tiles"``), or pixels where that is
-            cheaper and no `embeddings_dir` was given to keep whole tiles in (``"auto"``).
+            cheaper and whole tiles would not be kept, neither in an `embeddings_dir` nor
+            all in the cache of `cache_tiles` (``"auto"``).
 
         Returns
         -------

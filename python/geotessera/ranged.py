@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geotessera.download import TileStore
     from geotessera.grouping import PointGroups
     from geotessera.registry import Registry
     from geotessera.remote.http import RetryPolicy
     from geotessera.remote.request import FileRequest
     from geotessera.sources import RasterSource
     from geotessera.sources.local import LocalTile
+    from geotessera.tile_store import TileStore
     from geotessera.types import Method, ProgressCallback
 
     type Coord = tuple[float, float]
@@ -230,8 +230,8 @@ class RangedTiles:
         method : {"nearest", "bilinear"}
             Which pixels a point needs.
         fetch : {"auto", "ranges", "tiles"}
-            ``"auto"``: ranges where they cost less than half of the tile and it would not be
-            kept; ``"ranges"``: always; ``"tiles"``: never.
+            ``"auto"``: ranges where they cost less than half of the tile and the tiles would
+            not be kept; ``"ranges"``: always; ``"tiles"``: never.
         auto_download : bool
             Whether anything is fetched at all.
         progress : callable, optional
@@ -260,6 +260,9 @@ class RangedTiles:
             return {}
         found: dict[Coord, RasterSource] = {}
         jobs = list(self._jobs(groups, year, {} if local is None else local))
+        remote = [job.tile for job in jobs if local_path(job.urls[0]) is None]
+        if fetch == "auto" and remote and self._store.would_keep(remote):
+            return {}
         done = 0
         for some in batched(jobs, _TOGETHER):
             if self._no_ranges:

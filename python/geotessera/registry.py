@@ -264,6 +264,11 @@ class Registry(TileRegistry):
         return mirror.tile_url(embedding), mirror.tile_url(scales), landmask
 
     @property
+    def cache_dir(self) -> Path:
+        """Directory of all that is cached; it need not exist."""
+        return self._cache_dir
+
+    @property
     def landmasks_cache(self) -> Path:
         """Directory where landmasks are cached beside the registry; it need not exist."""
         return self._files.landmasks_cache

@@ -14,7 +14,7 @@ from geotessera.cli.options import (
     Verbose,
     takes_dataset,
 )
-from geotessera.cli.output import Output, to_json
+from geotessera.cli.output import Output, format_bytes, to_json
 from geotessera.cli.version import installed_version
 from geotessera.datasets import (
     DATASETS,
@@ -95,6 +95,7 @@ def _published(output: Output, dataset: DatasetOptions) -> None:
             "Tiles": f"{summary['tile_count']:,}",
             "Landmasks": f"{summary['landmasks']:,}",
             "Registry": summary["registry"],
+            "Tile cache": _in_words(summary["tile_cache"]),
         },
         title="Summary",
     )
@@ -118,7 +119,12 @@ def _catalogue() -> list[dict[str, Any]]:
 
 
 def _summary(dataset: DatasetOptions, version: str, variant: str) -> dict[str, Any]:
+    from geotessera.remote.lru import FileCache
+    from geotessera.tile_cache import tiles_cache
+
     registry = dataset.client().registry
+    cache = tiles_cache(registry.cache_dir)
+    used = FileCache(cache, 0).usage()
     counts = registry.get_tile_counts_by_year()
     return {
         "dataset": {"version": version, "variant": variant},
@@ -127,7 +133,14 @@ def _summary(dataset: DatasetOptions, version: str, variant: str) -> dict[str, A
         "tiles_by_year": counts,
         "landmasks": registry.get_landmask_count(),
         "registry": registry.manifest_path,
+        "tile_cache": {"path": cache, "bytes": used.bytes, "tiles": used.entries},
     }
+
+
+def _in_words(cache: dict[str, Any]) -> str:
+    if not cache["tiles"]:
+        return "empty"
+    return f"{cache['tiles']:,} tiles, {format_bytes(cache['bytes'])}, in {cache['path']}"
 
 
 # --- On disk -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BBOX",
     "BandsText",
+    "CacheTiles",
     "Country",
     "DatasetOptions",
     "Jobs",
@@ -123,6 +124,16 @@ _Offline = Annotated[
     bool,
     typer.Option(
         "--offline", help="Use cached registries and local tiles only.", rich_help_panel=_DATASET
+    ),
+]
+CacheTiles = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-tiles",
+        metavar="SIZE",
+        help="Keep whole tiles in the cache for later runs, up to this size, such as 10GB; what "
+        "was not used for longest goes first [GEOTESSERA_CACHE_TILES, else none are kept].",
+        rich_help_panel=_DATASET,
     ),
 ]
 Jobs = Annotated[

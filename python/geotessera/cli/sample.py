@@ -12,6 +12,7 @@ import typer
 from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.options import (
     BandsText,
+    CacheTiles,
     DatasetOptions,
     Json,
     Verbose,
@@ -94,9 +95,11 @@ def sample(
         _Fetch,
         typer.Option(
             help="What is fetched of tiles that are not local: the bytes of the pixels, whole "
-            "verified tiles, or what is cheaper (with --tiles: tiles, which are kept)."
+            "verified tiles, or what is cheaper (with --tiles or a cache that has room for them: "
+            "tiles, which are kept)."
         ),
     ] = _Fetch.auto,
+    cache_tiles: CacheTiles = None,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     as_json: Json = False,
     verbose: Verbose = False,
@@ -110,7 +113,7 @@ def sample(
     output = Output(as_json=as_json, verbose=verbose)
     years = list(dict.fromkeys(year or [2024]))
     chosen = parse_bands(bands)
-    _check(out, chosen)
+    _check(out, chosen, cache_tiles)
     began = time.perf_counter()
     from geotessera.cli.rows import check_attributes, write_rows
     from geotessera.points import read_points_file
@@ -125,6 +128,7 @@ def sample(
         array,
         years,
         tiles,
+        cache_tiles,
         bands=chosen,
         method=method.value,
         mask_water=mask_water,
@@ -137,13 +141,15 @@ def sample(
     _conclude(output, rows, out, time.perf_counter() - began)
 
 
-def _check(out: Path, bands: Sequence[int] | None) -> None:
+def _check(out: Path, bands: Sequence[int] | None, cache_tiles: str | None) -> None:
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--output {out}: expected a name that ends in {', '.join(SUFFIXES)}")
     if bands is not None and len(set(bands)) != len(bands):
         raise InputError(f"--bands {bands} names a band twice: a table's columns differ")
     from geotessera.remote.partfile import check_writable
+    from geotessera.tile_cache import cache_limit
 
+    cache_limit(cache_tiles)
     check_writable(out.parent)
 
 
@@ -154,6 +160,7 @@ def _sample(
     array: Any,
     years: Sequence[int],
     tiles: Path | None,
+    cache_tiles: str | None,
     **how: Any,
 ) -> Rows:
     from geotessera.cli.rows import Rows
@@ -161,7 +168,8 @@ def _sample(
     if tiles is not None and dataset.offline and not tiles.is_dir():
         raise InputError(f"--tiles: there is no directory {tiles}")
     try:
-        client: Any = dataset.client(tiles)
+        more = {} if cache_tiles is None else {"cache_tiles": cache_tiles}
+        client: Any = dataset.client(tiles, **more)
     except RegistryError as error:
         if tiles is None or not dataset.offline:
             raise

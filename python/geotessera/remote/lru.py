@@ -109,8 +109,9 @@ class FileCache:
             logger.warning("The cache at %s is not used: %s", self.directory, reason)
 
     def _failed(self, error: OSError) -> None:
-        # Somebody may delete the directory at any time: then it is made anew.
-        if not isinstance(error, FileNotFoundError):
+        # Somebody may delete the directory at any time: then it is made anew. An entry that others
+        # replace all the time, or that Windows cannot replace while it is read, stays.
+        if error.errno not in (errno.ENOENT, errno.EBUSY):
             self.give_up(error)
 
     # --- Bytes ---------------------------------------------------------------------------
