@@ -69,7 +69,7 @@ def crs_code(crs: Any) -> int | str:
     try:
         found = CRS.from_user_input(wanted)
         epsg = found.to_epsg()
-        if not found or not found.is_valid:
+        if not found:
             raise InputError(f"{crs!r} is no coordinate reference system")
         # to_epsg() guesses; the code stands for the CRS only if it gives the same one back.
         exact = epsg is not None and CRS.from_epsg(epsg) == found

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from geotessera.errors import BandError, InputError
 from geotessera.types import Block, GridSpec, Provenance, SparsePixels, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["RasterSource", "SourceDescriptor", "check_bands", "check_window"]
+__all__ = ["Allocate", "RasterSource", "SourceDescriptor", "check_bands", "check_window"]
+
+type Allocate = Callable[[tuple[int, ...], str], NDArray[Any]]
+"""Where a shape and the name of a dtype become an array, in C order."""
 
 
 class SourceDescriptor(Protocol):
@@ -91,6 +94,19 @@ class RasterSource(ABC):
         Nothing is read until pixels are touched, and then only their pages.
         """
         return None
+
+    def read_into(self, window: Window, allocate: Allocate) -> Block:
+        """Read a window, all bands of it, into memory that is asked for; no file is mapped.
+
+        Parameters
+        ----------
+        window : Window
+            Which pixels.
+        allocate : callable
+            Returns an array for a shape and a dtype ("int8" or "float32"), in C order. What
+            a source allocates beside it is its own.
+        """
+        return self.read(window)
 
     def prefers_gather(self, count: int) -> bool:
         """Return whether `gather` is the cheaper way to the pixels of so many points."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from geotessera.sources.base import Allocate
+
 __all__ = ["GeoTiff", "GeoTiffSource"]
 
 
@@ -149,6 +151,11 @@ class GeoTiffSource(RasterSource):
                 with np.errstate(over="ignore"):  # a float64 may be no float32: infinite in both
                     plane[plane == np.float32(nodata)] = np.nan
         return Block(out, None, self.grid.window(part), provenance=self.provenance)
+
+    def read_into(self, window: Window, allocate: Allocate) -> Block:
+        """Read a window into memory that is asked for; see `RasterSource.read_into`."""
+        shape = (window.height, window.width, self.band_count)
+        return self.read(window, out=allocate(shape, "float32"))
 
     def land(self) -> NDArray[np.uint8] | None:
         """Return the landmask, 0 = water, shape (H, W), or None where there is none.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from geotessera.sources.base import Allocate
+
     type Mapped = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 __all__ = ["NpySource", "NpyTile", "map_npy"]
@@ -116,6 +118,16 @@ class NpySource(RasterSource):
         """Return the whole tile, memory-mapped."""
         values, scales = self._map()
         return QuantizedRaster(values, scales, self.grid, provenance=self.provenance)
+
+    def read_into(self, window: Window, allocate: Allocate) -> Block:
+        """Read a window into memory that is asked for; see `RasterSource.read_into`."""
+        part = check_window(window, self.grid)
+        size = part.height, part.width
+        values = allocate((*size, *self._values_file.shape[2:]), "int8")
+        scales = allocate((*size, *self._scales_file.shape[2:]), "float32")
+        self._values_file.read(part, values)
+        self._scales_file.read(part, scales)
+        return QuantizedRaster(values, scales, self.grid.window(part), provenance=self.provenance)
 
     def prefers_gather(self, count: int) -> bool:
         """Return whether so few points are asked for that mapping the files would not pay.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from geotessera.types import Window
+
 __all__ = ["NpyFile", "check_npy", "map_npy", "not_a_tile_file", "open_npy"]
 
 MAX_HEADER = 4096
@@ -73,6 +75,43 @@ class NpyFile:
                 raise not_a_tile_file(self.path, what)
             mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, **_NO_FD)
         return np.ndarray(self.shape, self.dtype, buffer=mapped, offset=self.offset)
+
+    def read(self, window: Window, out: NDArray[Any]) -> None:
+        """Read a window of the first two axes into memory; nothing is mapped.
+
+        Parameters
+        ----------
+        window : Window
+            Within the array.
+        out : ndarray
+            C-contiguous, of the file's dtype and the window's shape.
+
+        Raises
+        ------
+        OSError
+            If the file is gone or cannot be read.
+        FormatError
+            (a `RuntimeError` and a `ValueError`) if its size has changed.
+        """
+        record = math.prod(self.shape[2:]) * self.dtype.itemsize
+        target = memoryview(out.reshape(-1)).cast("B")
+        run, stride = window.width * record, self.shape[1] * record
+        start, rows = self.offset + window.row * stride + window.col * record, window.height
+        if run == stride:  # whole rows lie one after the other
+            run, rows = run * rows, 1
+        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - 5× faster
+            size = os.fstat(file.fileno()).st_size
+            if size != self.size:
+                what = f"it changed while it was open: {size} bytes, not {self.size}"
+                raise not_a_tile_file(self.path, what)
+            for row in range(rows):
+                file.seek(start + row * stride)
+                done, part = 0, target[row * run : (row + 1) * run]
+                while done < run:
+                    count = file.readinto(part[done:])
+                    if not count:
+                        raise not_a_tile_file(self.path, "it changed while it was open")
+                    done += count
 
     def pixels(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Read some pixels: the elements at flat numbers of the first two axes.

@@ -1,0 +1,109 @@
+"""Outlines in a mosaic: which pixels have their centre in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geotessera.errors import InputError
+from geotessera.mosaic.grids import period_of
+from geotessera.mosaic.transforms import transform
+from geotessera.types import GridSpec, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
+
+__all__ = ["covers_nothing", "inside", "outline_in"]
+
+_EDGE_DEGREES = 0.01
+"""Longest piece of an outline that is drawn straight in another CRS: about a kilometre, which
+curves by centimetres."""
+
+_SMALL = 64
+"""Side of a square whose pixels are looked at one by one."""
+
+
+def outline_in(geometry: BaseGeometry, grid: GridSpec) -> BaseGeometry:
+    """Return an outline in a grid's CRS.
+
+    Parameters
+    ----------
+    geometry : shapely geometry
+        In WGS84 degrees, cut at the antimeridian as `Region` cuts it.
+    grid : GridSpec
+        The mosaic's; in geographic CRSs its longitudes may go on beyond ±180.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if the outline, or a part of it, has no place in the CRS.
+    """
+    import shapely
+
+    fine = shapely.segmentize(geometry, _EDGE_DEGREES)
+    moved = [_moved(part, grid) for part in shapely.get_parts(fine)]
+    if any(not np.isfinite(shapely.get_coordinates(part)).all() for part in moved):
+        raise InputError(f"the outline has no place in {grid.crs_name[:80]}: choose another CRS")
+    whole = shapely.union_all([shapely.make_valid(part) for part in moved])
+    shapely.prepare(whole)
+    return whole
+
+
+def _moved(part: BaseGeometry, grid: GridSpec) -> BaseGeometry:
+    import shapely
+    from shapely.affinity import translate
+
+    period = period_of(grid.epsg_or_wkt)
+
+    def move(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+        lon, lat = lonlat.T.copy()
+        x, y = transform(lon, lat, 4326, grid.epsg_or_wkt)
+        if period is not None:  # vertices on the antimeridian may come out on its other side
+            x = x + np.round((lon / 360 * period - x) / period) * period
+        return np.column_stack([x, y])
+
+    moved = shapely.transform(part, move)
+    if period is None or not np.isfinite(shapely.bounds(moved)).all():
+        return moved
+    around = [translate(moved, turn * period) for turn in (-1, 0, 1)]
+    near = shapely.box(*grid.bounds)
+    return shapely.union_all([copy for copy in around if copy.intersects(near)])
+
+
+def covers_nothing(outline: BaseGeometry, grid: GridSpec, window: Window) -> bool:
+    """Return whether an outline surely covers no pixel of a window."""
+    import shapely
+
+    shapely.prepare(outline)  # a plan that was pickled comes back unprepared
+    return not shapely.intersects(outline, shapely.box(*grid.window(window).bounds))
+
+
+def inside(outline: BaseGeometry, grid: GridSpec, window: Window) -> NDArray[np.bool_] | None:
+    """Return which pixels of a window have their centre in an outline; None for all of them.
+
+    Squares are tried first as a whole: only those on an edge are looked at pixel by pixel.
+    """
+    import shapely
+
+    shapely.prepare(outline)
+    if shapely.contains(outline, shapely.box(*grid.window(window).bounds)):
+        return None
+    mask = np.zeros((window.height, window.width), np.bool_)
+    a, _, left, _, e, top = grid.transform
+    for row in range(window.row, window.row + window.height, _SMALL):
+        for col in range(window.col, window.col + window.width, _SMALL):
+            height = min(_SMALL, window.row + window.height - row)
+            width = min(_SMALL, window.col + window.width - col)
+            box = shapely.box(*grid.window(Window(row, col, height, width)).bounds)
+            if not shapely.intersects(outline, box):
+                continue
+            part = mask[row - window.row :, col - window.col :][:height, :width]
+            if shapely.contains(outline, box):
+                part[...] = True
+                continue
+            x = left + a * (np.arange(col, col + width) + 0.5)
+            y = top + e * (np.arange(row, row + height) + 0.5)
+            part[...] = shapely.intersects_xy(outline, *np.meshgrid(x, y))
+    return mask

@@ -1,0 +1,346 @@
+"""Making a mosaic: the kernel is given the rasters that a window needs, and no more of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geotessera import _native
+from geotessera.errors import FormatError, InputError
+from geotessera.mosaic.clip import covers_nothing, inside
+from geotessera.mosaic.grids import has_closed_form, period_of
+from geotessera.mosaic.lattices import SQUARE, lattice_of
+from geotessera.mosaic.opener import Opener
+from geotessera.mosaic.reach import overlap, shares_axes, source_window
+from geotessera.sources.base import check_window
+from geotessera.types import Block, Lattice, MosaicSource, QuantizedRaster, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from geotessera.mosaic.plan import MosaicPlan
+    from geotessera.mosaic.rasters import MosaicRaster
+    from geotessera.sources import RasterSource
+    from geotessera.sources.base import Allocate
+    from geotessera.types import Layout
+
+    type Values = NDArray[np.float32] | NDArray[np.int8]
+
+__all__ = ["render"]
+
+_LARGEST = 2**28
+"""Bytes of raster windows in memory at once, for one call of the kernel, where that is possible."""
+
+_SMALLEST = 32
+"""Side of the smallest part that a window is cut into to keep to that."""
+
+_SPARSE = 8
+"""A window so many times larger than what it gives is mapped instead of read: then it is a
+coarse mosaic, which needs single pixels from here and there."""
+
+
+def render(
+    plan: MosaicPlan,
+    window: Window | None = None,
+    *,
+    out: Values | None = None,
+    scales: NDArray[np.float32] | None = None,
+    layout: Layout = "hwc",
+    opener: Opener | None = None,
+    mapped: bool = True,
+) -> Block:
+    """Make a window of a mosaic, or all of it.
+
+    Neither the window nor the number of threads nor `mapped` changes a bit of a pixel.
+
+    Parameters
+    ----------
+    plan : MosaicPlan
+        What is made.
+    window : Window, optional
+        Which pixels of the plan's grid; all by default. Any size will do.
+    out : ndarray, optional
+        Where the values go: float32, or int8 for a quantised plan, in the shape of `layout`;
+        any strides.
+    scales : ndarray of float32, optional
+        Where the scales of a quantised plan go: (height, width), or the shape of `out` if
+        the plan has scales for each band.
+    layout : {"hwc", "chw"}
+        Axis order of the result.
+    opener : Opener, optional
+        Keeps sources open between calls; by default they are closed at the end.
+    mapped : bool
+        Whether files are memory-mapped. Otherwise only the windows that are needed are read,
+        into buffers that are used again: what `window` needs stays in memory, nothing else.
+
+    Returns
+    -------
+    Block
+        Float32 values, NaN where there is no embedding; for a quantised plan a
+        `QuantizedRaster`, q = 0 and scale = +inf where there is none.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for a window outside the grid, and for outputs that do not fit.
+    FileNotFoundError
+        If a raster is not there (any more).
+    FormatError
+        (a `RuntimeError`) if one is damaged, or is not the raster that was planned with.
+    """
+    whole = check_window(window, plan.grid)
+    values, factors = _outputs(plan, whole, layout, out, scales)
+    with ExitStack() as stack:
+        if opener is None:
+            opener = stack.enter_context(Opener())
+        for part in _squares(plan, whole):
+            _render_part(plan, part, _Target(whole, layout, values, factors), opener, mapped)
+    grid = plan.grid.window(whole)
+    if plan.quantized:
+        return QuantizedRaster(values, factors, grid, layout, provenance=plan.provenance)
+    return Block(values, None, grid, layout, provenance=plan.provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the pixels of a window go."""
+
+    window: Window
+    layout: Layout
+    values: Values
+    scales: NDArray[np.float32] | None
+
+    def part(self, part: Window) -> tuple[Any, Any]:
+        """Return the views of values and scales that a part of the window fills."""
+        row, col = part.row - self.window.row, part.col - self.window.col
+        rows, cols = slice(row, row + part.height), slice(col, col + part.width)
+        where = (rows, cols) if self.layout == "hwc" else (slice(None), rows, cols)
+        if self.scales is None:
+            return self.values[where], None
+        return self.values[where], self.scales[(rows, cols) if self.scales.ndim == 2 else where]
+
+    def empty(self, part: Window, mask: NDArray[np.bool_] | None = None) -> None:
+        """Fill a part with what stands for "no embedding", where a mask says so."""
+        values, scales = self.part(part)
+        fill = np.nan if scales is None else 0
+        for array, nothing in ((values, fill), (scales, np.inf)):
+            if array is None:
+                continue
+            if mask is None:
+                array[...] = nothing
+            elif self.layout == "hwc" or array.ndim == 2:
+                array[mask] = nothing
+            else:
+                array[:, mask] = nothing
+
+
+def _outputs(
+    plan: MosaicPlan,
+    window: Window,
+    layout: Layout,
+    out: Values | None,
+    scales: NDArray[np.float32] | None,
+) -> tuple[Any, Any]:
+    if layout not in ("hwc", "chw"):
+        raise InputError(f"layout {layout!r}: expected 'hwc' or 'chw'")
+    size, bands = (window.height, window.width), plan.band_count
+    shape = (*size, bands) if layout == "hwc" else (bands, *size)
+    kind = "int8" if plan.quantized else "float32"
+    values = _output("out", out, shape, kind)
+    if not plan.quantized:
+        if scales is not None:
+            raise InputError("scales= is for quantised mosaics, and this one is float32")
+        return values, None
+    return values, _output("scales", scales, shape if plan.scales_per_band else size, "float32")
+
+
+def _output(name: str, given: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    if given is None:
+        return np.empty(shape, dtype)
+    if given.shape != shape or given.dtype != dtype:
+        raise InputError(
+            f"{name} must be {dtype} of shape {shape}, found {given.dtype} {given.shape}"
+        )
+    return given
+
+
+def _squares(plan: MosaicPlan, window: Window) -> Iterator[Window]:
+    """Yield the window, in parts that lie in one square of a lattice each where one is needed."""
+    if has_closed_form(plan.grid.epsg) and all(
+        _position_kind(plan, raster) != "lattice" for raster in plan.rasters
+    ):
+        yield window
+        return
+    yield from _parts(window, SQUARE)
+
+
+def _parts(window: Window, size: int) -> Iterator[Window]:
+    """Yield the parts of a window in squares that are anchored at the grid's first pixel."""
+    for row in range(window.row // size * size, window.row + window.height, size):
+        for col in range(window.col // size * size, window.col + window.width, size):
+            part = overlap(window, Window(row, col, size, size))
+            assert part is not None  # the ranges touch the window
+            yield part
+
+
+def _render_part(
+    plan: MosaicPlan, part: Window, target: _Target, opener: Opener, mapped: bool
+) -> None:
+    """Make a part at once if its rasters' windows are small or mapped, else piece by piece."""
+    rasters = plan.rasters_of(part)
+    if not rasters or (plan.clip is not None and covers_nothing(plan.clip, plan.grid, part)):
+        target.empty(part)
+        return
+    needs = [need for at in rasters if (need := _Need.of(plan, at, part, opener, mapped))]
+    side = max(part.height, part.width)
+    if sum(need.nbytes for need in needs) > _LARGEST and side > _SMALLEST:
+        size = SQUARE
+        while size >= side:
+            size //= 2
+        for piece in _parts(part, size):
+            _render_part(plan, piece, target, opener, mapped)
+        return
+    with opener.buffers() as allocate:
+        sources = [need.read(plan, part, allocate) for need in needs]
+        _call(plan, part, target, sources)
+    if plan.clip is not None:
+        mask = inside(plan.clip, plan.grid, part)
+        if mask is not None:
+            target.empty(part, ~mask)
+
+
+def _call(plan: MosaicPlan, part: Window, target: _Target, sources: list[MosaicSource]) -> None:
+    if not sources:
+        target.empty(part)
+        return
+    epsg = plan.grid.epsg if has_closed_form(plan.grid.epsg) else None
+    values, scales = target.part(part)
+    _native.mosaic(
+        sources,
+        plan.grid.transform,
+        part,
+        epsg=epsg,
+        lonlat=None if epsg is not None else _lonlat(plan, part, sources),
+        method=plan.method,
+        bands=plan.bands,
+        out=values,
+        out_scales=scales,
+        out_layout=target.layout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a part of a mosaic needs of a raster: the pixels of a window, mapped or read."""
+
+    raster: MosaicRaster
+    source: RasterSource
+    window: Window
+    mapped: Block | None
+    nbytes: int
+
+    @classmethod
+    def of(
+        cls, plan: MosaicPlan, at: int, part: Window, opener: Opener, mapped: bool
+    ) -> _Need | None:
+        raster = plan.rasters[at]
+        touched = overlap(part, plan.reaches[at])
+        window = touched and source_window(plan.grid, touched, raster.grid)
+        if touched is None or window is None:
+            return None
+        source = _checked(opener(raster.descriptor), raster)
+        pixels = window.height * window.width
+        if mapped or pixels > _SPARSE * touched.height * touched.width:
+            block = source.pixels()
+            if block is not None:
+                everything = Window(0, 0, raster.grid.height, raster.grid.width)
+                return cls(raster, source, everything, block, 0)
+        size = raster.band_count * (1 if raster.quantized else 4) + 4 * raster.quantized
+        return cls(raster, source, window, None, pixels * size)
+
+    def read(self, plan: MosaicPlan, part: Window, allocate: Allocate) -> MosaicSource:
+        """Return what the kernel takes."""
+        raster = self.raster
+        block = self.mapped or self.source.read_into(self.window, allocate)
+        return MosaicSource(
+            block.values,
+            block.scales,
+            self.window,
+            (raster.grid.height, raster.grid.width),
+            raster.grid.transform,
+            _position(plan, raster, part),
+            raster.cell,
+            block.layout,
+            block.nodata,
+        )
+
+
+def _checked(source: RasterSource, raster: MosaicRaster) -> RasterSource:
+    """Return a source if it is still the raster that the plan was made with."""
+    found = source.grid.height, source.grid.width, source.band_count
+    planned = raster.grid.height, raster.grid.width, raster.band_count
+    if found != planned or source.grid.epsg_or_wkt != raster.grid.epsg_or_wkt:
+        raise FormatError(
+            f"{raster.name} has changed since the mosaic was planned: it has {found} rows, columns "
+            f"and bands in {source.grid.crs_name[:40]}, planned were {planned} in "
+            f"{raster.grid.crs_name[:40]}. Plan again."
+        )
+    return source
+
+
+# --- Where pixels are ------------------------------------------------------------------
+
+
+def _position_kind(plan: MosaicPlan, raster: MosaicRaster) -> str:
+    if shares_axes(plan.grid, raster.grid):
+        return "same"
+    code = raster.grid.epsg
+    exact = has_closed_form(code) and has_closed_form(plan.grid.epsg)
+    # A CRS that goes round the globe is left to the kernel, which knows how far round is.
+    return "epsg" if exact or code in (4326, 3857) else "lattice"
+
+
+def _position(plan: MosaicPlan, raster: MosaicRaster, part: Window) -> Any:
+    kind, code = _position_kind(plan, raster), raster.grid.epsg_or_wkt
+    if kind == "same":
+        return "same"
+    if kind == "epsg":
+        return code
+    a, _, _, _, e, _ = raster.grid.transform
+    row, col = part.row // SQUARE * SQUARE, part.col // SQUARE * SQUARE
+    lattice = lattice_of(plan.grid, row, col, code, (a, -e))
+    period = period_of(code)
+    if period is None:
+        return lattice
+    left, _, right, _ = raster.grid.bounds
+    middle = float(np.nanmean(lattice.nodes[..., 0]))
+    turns = np.floor((middle - (left + right) / 2) / period + 0.5) * period
+    if not np.isfinite(turns) or not turns:
+        return lattice
+    return lattice._replace(nodes=lattice.nodes - np.array([turns, 0.0]))
+
+
+def _lonlat(plan: MosaicPlan, part: Window, sources: list[MosaicSource]) -> Lattice | None:
+    """Return the lattice of longitude and latitude, if a source asks for them."""
+    epsgs = {source.position for source in sources if isinstance(source.position, int)}
+    if not epsgs and all(source.cell is None for source in sources):
+        return None
+    row, col = part.row // SQUARE * SQUARE, part.col // SQUARE * SQUARE
+    sizes = [_degrees(raster) for raster in plan.rasters if raster.grid.epsg in (4326, 3857)]
+    pixel = None if not sizes else (min(size[0] for size in sizes), min(s[1] for s in sizes))
+    return lattice_of(plan.grid, row, col, 4326, pixel)
+
+
+def _degrees(raster: MosaicRaster) -> tuple[float, float]:
+    a, _, _, _, e, _ = raster.grid.transform
+    if raster.grid.epsg == 4326:
+        return a, -e
+    # The latitudes of a Mercator pixel shrink towards the poles.
+    metres = 20037508.34
+    top = max(abs(raster.grid.bounds[1]), abs(raster.grid.bounds[3]))
+    return a / metres * 180, -e / metres * 180 / float(np.cosh(top / 6378137.0))
