@@ -126,16 +126,16 @@ def test_another_that_compacts_is_left_alone_until_it_is_stale(tmp_path: Path) -
     records = FileRecords(tmp_path)
     for turn in range(5):
         records.record("a", turn, "aa")
-    aside = records.path.with_name("files.jsonl.new")
-    aside.write_bytes(b"half of")
+    lock = records.path.with_name("files.jsonl.lock")
+    lock.write_bytes(b"")
     assert records.compact() is False
-    os.utime(aside, (0, 0))
+    os.utime(lock, (0, 0))
     assert records.compact() is False
     assert records.compact() is True
     assert records.load()["a"].size == 4
 
 
-@pytest.mark.parametrize("call", ["fsync", "chmod", "fstat"])
+@pytest.mark.parametrize("call", ["fsync", "fstat", "replace"])
 def test_a_crash_while_compacting_loses_nothing(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +147,7 @@ def test_a_crash_while_compacting_loses_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, call, die)
+        patched.setattr(Path if call == "replace" else os, call, die)
         with pytest.raises(KeyboardInterrupt):
             records.compact()
     assert records.load()["a"].size == 4
@@ -166,17 +166,31 @@ def test_what_is_recorded_while_the_file_is_replaced_is_kept(
     def replace(self: Path, target: Path) -> Path:
         records.record("before", 1, "bb")
         found = real(self, target)
-        late.write(b'{"path":"after","size":2,"sha256":"cc"}\n')
+        records.record("both", 8, "88")
+        for name, size in (("after", 2), ("both", 7), ("a", 5)):
+            late.write(b'{"path":"%s","size":%d,"sha256":"cc"}\n' % (name.encode(), size))
         return found
 
     monkeypatch.setattr(Path, "replace", replace)
     assert records.compact() is True
     late.close()
     assert {one.path: one.size for one in records.load().values()} == {
-        "a": 4,
+        "a": 5,
         "before": 1,
+        "both": 8,  # the newer one, though the other was carried over later
         "after": 2,
     }
+    monkeypatch.undo()
+    for size in range(6, 16):
+        records.record("a", size, "aa")
+    assert records.compact() is True
+    assert {one.path: one.size for one in records.load().values()} == {
+        "a": 15,
+        "before": 1,
+        "both": 8,
+        "after": 2,
+    }
+    assert b'"after":' not in records.path.read_bytes().replace(b'"path":"after"', b"")
 
 
 def test_who_appended_to_the_replaced_file_appends_again(

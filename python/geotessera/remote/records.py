@@ -11,15 +11,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geotessera.errors import InputError
-from geotessera.remote.partfile import writing_to
+from geotessera.remote.partfile import atomic_path, writing_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +31,10 @@ __all__ = ["FileRecord", "FileRecords"]
 _SMALL_BYTES = 32 << 10
 """Below this nobody minds lines that were replaced."""
 
+_CARRIED = re.compile(rb'\{"after":(\d{1,15}),')
+
 _STALE_SECONDS = 3600.0
-"""After so long without a write, whoever was replacing the file has died at it."""
+"""After so long, whoever was replacing the file has died at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,18 @@ def _parse(line: bytes) -> FileRecord | str | None:
     if all(isinstance(known[name], kind) for name, kind in _TYPES.items()):
         return FileRecord(**known)
     return None
+
+
+def _in_order(content: bytes) -> list[bytes]:
+    """Return lines by age; those that were carried over say after which byte they belong."""
+    found = []
+    at = 0
+    for line in content.splitlines(keepends=True):
+        at += len(line)
+        carried = _CARRIED.match(line)
+        text = line.rstrip(b"\r\n")
+        found.append((int(carried[1]), b"{" + text[carried.end() :]) if carried else (at, text))
+    return [text for _, text in sorted(found, key=itemgetter(0))]
 
 
 class FileRecords:
@@ -197,52 +213,49 @@ class FileRecords:
         bool
             Whether the file was replaced; not if another process is at it, or may not write.
         """
-        aside = self.path.with_name(f"{self.path.name}.new")
+        lock = self.path.with_name(f"{self.path.name}.lock")
         try:
-            # Its existence keeps others away, on network file systems too.
-            new = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            # Made by one alone, on network file systems too.
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             with suppress(OSError):
-                if time.time() - aside.stat().st_mtime > _STALE_SECONDS:
-                    aside.unlink()
+                if time.time() - lock.stat().st_mtime > _STALE_SECONDS:
+                    lock.unlink()
             return False
         except OSError:
             return False
         try:
-            with os.fdopen(new, "wb") as file, self.path.open("rb") as old:
-                return self._replace(old, file, aside)
+            with self.path.open("rb") as old:
+                return self._replace(old)
         except OSError:
             return False
-
-    def _replace(self, old: BinaryIO, new: BinaryIO, aside: Path) -> bool:
-        replaced = False
-        try:
-            content, newline, cut = old.read().rpartition(b"\n")
-            lines = (content + newline).splitlines(keepends=True)
-            live: dict[str, bytes] = {}
-            for line in lines:
-                entry = _parse(line)
-                if isinstance(entry, FileRecord):
-                    live[entry.path] = line
-                elif entry is not None:
-                    live.pop(entry, None)
-            if len(lines) <= 2 * len(live):
-                return False
-            new.writelines(live.values())
-            new.flush()
-            os.fsync(new.fileno())
-            os.chmod(aside, stat.S_IMODE(os.fstat(old.fileno()).st_mode))  # noqa: PTH101
-            if not os.path.samestat(os.fstat(new.fileno()), aside.stat()):
-                return False  # taken for stale
-            aside.replace(self.path)
-            replaced = True
-            for line in (cut + old.read()).splitlines():
-                if _parse(line) is not None:
-                    self._append_line(line + b"\n")
-            return True
         finally:
-            if not replaced:
-                aside.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+    def _replace(self, old: BinaryIO) -> bool:
+        content, newline, cut = old.read().rpartition(b"\n")
+        lines = _in_order(content + newline)
+        live: dict[str, bytes] = {}
+        for line in lines:
+            entry = _parse(line)
+            if isinstance(entry, FileRecord):
+                live[entry.path] = line
+            elif entry is not None:
+                live.pop(entry, None)
+        if len(lines) <= 2 * len(live):
+            return False
+        snapshot = b"".join(line + b"\n" for line in live.values())
+        with atomic_path(self.path) as aside:
+            with aside.open("wb") as new:
+                new.write(snapshot)
+                new.flush()
+                os.fsync(new.fileno())
+            aside.chmod(stat.S_IMODE(os.fstat(old.fileno()).st_mode))
+        for line in (cut + old.read()).splitlines():
+            if line[:1] == b"{" and _parse(line) is not None:
+                # It is older than what others have appended to the new file by now.
+                self._append_line(b'{"after":%d,' % len(snapshot) + line[1:] + b"\n")
+        return True
 
     def record_local(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         """Hash files that were made here, on all cores, and record them.
@@ -274,7 +287,7 @@ class FileRecords:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         found: dict[str, FileRecord] = {}
-        for line in content.splitlines():
+        for line in _in_order(content):
             entry = _parse(line)
             if isinstance(entry, FileRecord):
                 found[entry.path] = entry
