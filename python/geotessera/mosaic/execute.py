@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     type Values = NDArray[np.float32] | NDArray[np.int8]
 
-__all__ = ["render"]
+__all__ = ["SPARSE", "render"]
 
 _LARGEST = 2**28
 """Bytes of raster windows in memory at once, for one call of the kernel, where that is possible."""
@@ -39,7 +39,7 @@ _LARGEST = 2**28
 _SMALLEST = 32
 """Side of the smallest part that a window is cut into to keep to that."""
 
-_SPARSE = 8
+SPARSE = 8
 """A window so many times larger than what it gives is mapped instead of read: then it is a
 coarse mosaic, which needs single pixels from here and there."""
 
@@ -255,7 +255,7 @@ class _Need:
             return None
         source = _checked(opener(raster.descriptor), raster)
         pixels = window.height * window.width
-        if mapped or pixels > _SPARSE * touched.height * touched.width:
+        if mapped or pixels > SPARSE * touched.height * touched.width:
             block = source.pixels()
             if block is not None:
                 everything = Window(0, 0, raster.grid.height, raster.grid.width)
