@@ -131,10 +131,13 @@ _LZW_SIDE = 16
 
 
 def _lzw_profile(size: int) -> dict[str, Any]:
+    from affine import Affine
+
     width = -(-size // (_LZW_SIDE * 16)) * 16
     return {
         "driver": "GTiff", "height": _LZW_SIDE, "width": width, "count": 1, "dtype": "uint8",
         "tiled": True, "blockxsize": width, "blockysize": _LZW_SIDE, "compress": "lzw",
+        "transform": Affine.scale(2.0, -2.0),  # it warns of rasters without
     }  # fmt: skip
 
 

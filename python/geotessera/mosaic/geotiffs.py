@@ -76,10 +76,14 @@ class GeoTiffs:
         Height and width of what is written at a time.
     layout : {"hwc"}
         Axis order of what is written.
+    block_copies : int
+        How often a thread that writes a block holds it: the four that an overview's is
+        made of are decoded one after another.
     """
 
     side = BLOCK
     layout = "hwc"
+    block_copies = 4
 
     def __init__(
         self,

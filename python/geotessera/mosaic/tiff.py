@@ -242,6 +242,9 @@ def one_tile(data: bytes, width: int, height: int, compression: int) -> bytes:
         _TILE_HEIGHT: Field.of(_LONG, [height]),
         TILE_OFFSETS: Field.of(_LONG8, [HEADER_BYTES]),
         TILE_BYTES: Field.of(_LONG, [len(data)]),
+        # A place, so that nobody warns that there is none.
+        33550: Field(12, 3, struct.pack("<3d", 2, 2, 0)),
+        33922: Field(12, 6, struct.pack("<6d", *[0] * 6)),
     }
     at = HEADER_BYTES + len(data)
     return header(at) + data + serialize([fields], at)
