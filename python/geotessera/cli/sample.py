@@ -147,9 +147,10 @@ def _check(out: Path, bands: Sequence[int] | None, cache_tiles: str | None) -> N
     if bands is not None and len(set(bands)) != len(bands):
         raise InputError(f"--bands {bands} names a band twice: a table's columns differ")
     from geotessera.remote.partfile import check_writable
-    from geotessera.tile_cache import cache_limit
+    from geotessera.sizes import parse_size
 
-    cache_limit(cache_tiles)
+    if cache_tiles is not None:
+        parse_size(cache_tiles, "--cache-tiles")
     check_writable(out.parent)
 
 
