@@ -10,11 +10,12 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,9 +35,11 @@ from geotessera.errors import (
     UnreachableError,
     UnwritableDestination,
 )
-from geotessera.remote import http
+from geotessera.remote import disk, http
+from geotessera.remote.connections import allow, slot
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.partfile import is_temporary_name
+from geotessera.remote.ranges import BLOCK_BYTES
 from geotessera.remote.transfer import (
     FileRequest,
     download_file_to_temp,
@@ -626,9 +629,144 @@ def test_full_disk_is_not_retried(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == 27
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2  # to learn that it is long, and to fetch it so
     assert waits == []
     assert not dest.parent.exists()
+
+
+# --- Long files -------------------------------------------------------------------------------
+
+LONG = random.Random(2).randbytes(5 * BLOCK_BYTES + 77)
+
+
+@pytest.fixture
+def long(server: LoopbackServer, dest: Path) -> FileRequest:
+    (server.root / "long").write_bytes(LONG)
+    os.utime(server.root / "long", (MTIME, MTIME))
+    return FileRequest(server.url_of("long"), dest)
+
+
+QUICK = RetryPolicy(backoff=0.001, longest_wait=0.01, body_pauses=(0.001, 0.001))
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("size", [None, len(LONG)])
+def test_an_interrupted_long_file_is_gone_on_with(
+    conditional: bool, size: int | None, server: LoopbackServer, long: FileRequest
+) -> None:
+    request = replace(long, size=size)
+    if conditional:
+        request.dest.parent.mkdir(parents=True)
+        request.dest.write_bytes(b"old")
+        os.utime(request.dest, (MTIME - 9, MTIME - 9))
+    # The first request may only ask how long it is.
+    server.add(Fault("truncate", after=BLOCK_BYTES + 5))
+    with pytest.raises(TruncatedError):
+        fetch_file(request, conditional=conditional, policy=replace(QUICK, body_pauses=()))
+    if conditional:
+        assert request.dest.read_bytes() == b"old"
+    assert litter(request.dest.parent) != []
+    server.clear()
+    done = fetch_file(request, conditional=conditional, policy=QUICK)
+    assert request.dest.read_bytes() == LONG
+    assert (done.size, done.sha256) == (len(LONG), hashlib.sha256(LONG).hexdigest())
+    assert litter(request.dest.parent) == []
+    rest = [one for one in server.requests if one.range]
+    assert sum(one.sent for one in rest) <= len(LONG) - BLOCK_BYTES
+    assert fetch_file(request, conditional=True, policy=QUICK).not_modified
+
+
+def test_a_long_file_is_replaced_at_once(
+    server: LoopbackServer, long: FileRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long.dest.parent.mkdir(parents=True)
+    long.dest.write_bytes(b"old")
+    there: list[bool] = []
+    for name in ("rename", "remove", "write_at"):
+        real = getattr(disk, name)
+
+        def noted(*args: Any, real: Any = real) -> None:
+            there.append(long.dest.is_file())
+            real(*args)
+            there.append(long.dest.is_file())
+
+        monkeypatch.setattr(disk, name, noted)
+    fetch_file(long, policy=QUICK)
+    assert all(there)
+    assert len(there) > 2
+    assert long.dest.read_bytes() == LONG
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("corrupt"), ChecksumMismatchError),
+        (Fault("reset", after=9), TruncatedError),
+        (Fault("status", status=403), ForbiddenError),
+        (Fault("status", status=410), NotFoundError),
+        (Fault("status", status=503), ThrottledError),
+        (Fault("stall", after=9, seconds=2), UnreachableError),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+@pytest.mark.parametrize("lasting", [True, False])
+def test_faults_of_long_files(
+    fault: Fault,
+    error: type[Exception],
+    lasting: bool,
+    server: LoopbackServer,
+    long: FileRequest,
+    tmp_path: Path,
+) -> None:
+    policy = replace(QUICK, read_timeout=0.3)
+    long.dest.parent.mkdir(parents=True)
+    long.dest.write_bytes(b"old")
+    server.add(replace(fault, times=None if lasting else 1))
+    passing = not lasting and fault.status not in (403, 410)
+    if not passing:
+        with pytest.raises(error):
+            fetch_file(long, policy=policy)
+        assert long.dest.read_bytes() == b"old"
+        server.clear()
+    fetch_file(long, policy=policy)
+    assert long.dest.read_bytes() == LONG
+    assert litter(tmp_path) == []
+
+
+def test_files_fetched_alone_share_the_cap_on_connections(
+    server: LoopbackServer, long: FileRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOTESSERA_JOBS", "3")
+    server.latency = 0.02
+    names = ["long" if n % 5 == 0 else "v1~x/a b.npy" for n in range(16)]
+    in_threads(
+        16,
+        lambda n: fetch_file(FileRequest(server.url_of(names[n]), tmp_path / "o" / f"{n}")),
+    )
+    assert 2 <= server.peak <= 3
+    bodies = {"long": LONG, "v1~x/a b.npy": BODY}
+    assert all((tmp_path / "o" / f"{n}").read_bytes() == bodies[names[n]] for n in range(16))
+
+
+def test_who_holds_the_last_connection_needs_no_other(
+    long: FileRequest, policy: RetryPolicy
+) -> None:
+    with allow(1), slot(lambda: False) as got:
+        assert got
+        fetch_file(long, policy=policy)
+    assert long.dest.read_bytes() == LONG
+
+
+def test_a_long_file_without_a_lasting_name_leaves_nothing(
+    server: LoopbackServer, long: FileRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("geotessera.remote.transfer.DEFAULT_POLICY", QUICK)
+    server.add(Fault("truncate", after=3 * BLOCK_BYTES))
+    with pytest.raises(TruncatedError):
+        download_file_to_temp(long.url)
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 # --- Mirrors on disk --------------------------------------------------------------------------

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["DEFAULT_JOBS", "JOBS_ENV", "allow", "check_jobs", "claim", "release_claims", "slot"]
+__all__ = [
+    "DEFAULT_JOBS",
+    "JOBS_ENV",
+    "allow",
+    "check_jobs",
+    "claim",
+    "holds_slot",
+    "release_claims",
+    "slot",
+]
 
 JOBS_ENV = "GEOTESSERA_JOBS"
 
@@ -61,6 +70,7 @@ class _Connections:
 
 
 _connections = _Connections()
+_own = threading.local()
 
 
 @contextmanager
@@ -85,11 +95,16 @@ def allow(jobs: int) -> Iterator[None]:
 def slot(stopped: Callable[[], bool]) -> Iterator[bool]:
     """Wait for a connection that may be used, and yield whether there is one.
 
+    A thread that has one already goes on with it.
+
     Parameters
     ----------
     stopped : callable
         Asked a few times a second; once it is true, waiting ends without one.
     """
+    if holds_slot():
+        yield not stopped()
+        return
     shared = _connections
     with shared.condition:
         while shared.used >= max(shared.allowed, default=1):
@@ -98,13 +113,20 @@ def slot(stopped: Callable[[], bool]) -> Iterator[bool]:
             shared.condition.wait(0.2)
         got = not stopped()
         shared.used += got
+    _own.slot = got
     try:
         yield got
     finally:
+        _own.slot = False
         if got:
             with shared.condition:
                 shared.used -= 1
                 shared.condition.notify()
+
+
+def holds_slot() -> bool:
+    """Return whether this thread is within `slot`, and so may not wait for others that need one."""
+    return getattr(_own, "slot", False)
 
 
 _claims: dict[Path, list[Callable[[], object]]] = {}

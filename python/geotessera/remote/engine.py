@@ -325,7 +325,7 @@ class _Engine:
 
 
 def _commit(group: WantedGroup) -> None:
-    if group.group.replace and group.files:
+    if group.group.replace and len(group.files) > 1:
         last = group.files[-1].request.dest
         with writing_to(last):
             disk.remove(last)

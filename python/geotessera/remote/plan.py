@@ -25,8 +25,9 @@ class Group:
     files : tuple of FileRequest
         In the order in which they get their final names.
     replace : bool
-        Fetch also what is there. It stays until all files are verified; then the last file
-        is removed first and put in place last, so that nobody takes a mixture for a whole.
+        Fetch also what is there. It stays until all files are verified; then, of several, the
+        last one is removed first and put in place last, so that nobody takes a mixture for a
+        whole.
     """
 
     key: Any

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from geotessera.errors import (
     UnreachableError,
 )
 from geotessera.remote.checks import check_digest, check_length
+from geotessera.remote.connections import allow, check_jobs, holds_slot, slot
 from geotessera.remote.http import (
     DEFAULT_POLICY,
     RetryPolicy,
@@ -32,7 +33,7 @@ from geotessera.remote.http import (
 )
 from geotessera.remote.mirror import open_mirrored, read_mirrored
 from geotessera.remote.partfile import PartFile, writing_to
-from geotessera.remote.ranges import Remote
+from geotessera.remote.ranges import BLOCK_BYTES, Remote
 from geotessera.remote.request import FileRequest, Transferred, local_path
 
 if TYPE_CHECKING:
@@ -214,12 +215,14 @@ def fetch_file(
     conditional: bool = False,
     verify: bool = True,
     policy: RetryPolicy | None = None,
+    resume: bool = True,
 ) -> Transferred:
     """Get one file: streamed beside its destination, verified, then renamed over it.
 
     Nothing that is incomplete or does not verify ever has the final name, and a file that
     was there stays until its successor is whole. Safe to call from many threads and
-    processes, for one file too.
+    processes, for one file too. A file of more than `BLOCK_BYTES` comes in ranges, and the
+    next call goes on with what an interrupted one left.
 
     Parameters
     ----------
@@ -236,6 +239,8 @@ def fetch_file(
         are always checked.
     policy : RetryPolicy, optional
         Timeouts and repetitions; by default `DEFAULT_POLICY`.
+    resume : bool
+        Whether what is interrupted may be left for the next call.
 
     Returns
     -------
@@ -262,6 +267,27 @@ def fetch_file(
     if source is not None:
         return _fetch_local(request, source, progress, conditional, verify)
 
+    # Who holds a connection must not wait for threads that need one.
+    divisible = resume and not holds_slot()
+    if divisible and not conditional and (request.size or 0) > BLOCK_BYTES:
+        return _fetch_long(request, progress, verify, policy)
+    with allow(check_jobs()), slot(lambda: False):
+        done = _fetch_short(request, progress, conditional, verify, policy, divisible=divisible)
+    if isinstance(done, int):
+        return _fetch_long(replace(request, size=done), progress, verify, policy)
+    return done
+
+
+def _fetch_short(
+    request: FileRequest,
+    progress: ProgressCallback | None,
+    conditional: bool,
+    verify: bool,
+    policy: RetryPolicy,
+    *,
+    divisible: bool,
+) -> Transferred | int:
+    """Get a file in one piece; return its length instead if it is long and `divisible`."""
     headers = _conditions(request) if conditional else {}
     accept = (200, 304) if headers else (200,)
     with PartFile(request.dest) as part:
@@ -272,6 +298,9 @@ def fetch_file(
                     return _kept(request, progress, response.headers.get("ETag"))
                 try:
                     body = _announced(response, request.url)
+                    if divisible and body.length is not None and body.length > BLOCK_BYTES:
+                        check_length(request, body.length, request.size, "the registry")
+                        return body.length
                     return _receive(request, body, part, progress, verify)
                 except (TruncatedError, ChecksumMismatchError, UnreachableError) as error:
                     if isinstance(error, SizeMismatchError) and pause is not None:
@@ -282,6 +311,20 @@ def fetch_file(
                     logger.warning("%s; trying again in %g s", error, pause)
             policy.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _fetch_long(
+    request: FileRequest, progress: ProgressCallback | None, verify: bool, policy: RetryPolicy
+) -> Transferred:
+    """Get a file in ranges; what is interrupted is gone on with by the next call."""
+    from geotessera.remote.engine import transfer  # which is made of parts of this package
+    from geotessera.remote.plan import Group
+
+    group = Group(request.dest, (request,), replace=request.dest.is_file())
+    (result,) = transfer([group], progress=progress, verify=verify, policy=policy)
+    if result.error is not None:
+        raise result.error
+    return result.files[0] if result.files else _kept(request, None)
 
 
 def download_file_to_temp(
@@ -320,7 +363,8 @@ def download_file_to_temp(
         handle, name = tempfile.mkstemp(suffix=".npy")
         os.close(handle)
     try:
-        return str(fetch_file(FileRequest(url, Path(name)), progress=progress_callback).path)
+        request = FileRequest(url, Path(name))  # a name that nobody asks for again
+        return str(fetch_file(request, progress=progress_callback, resume=False).path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
