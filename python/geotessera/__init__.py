@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotessera import registry
+    from geotessera import registry, visualization
     from geotessera.core import GeoTessera
     from geotessera.dequantize import dequantize_embedding
     from geotessera.errors import GeoTesseraError
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["GeoTessera", "GeoTesseraError", "Status", "dequantize_embedding", "registry"]
+__all__ = [
+    "GeoTessera",
+    "GeoTesseraError",
+    "Status",
+    "dequantize_embedding",
+    "registry",
+    "visualization",
+]
 
 _HOMES = {
     "GeoTessera": "geotessera.core",
@@ -28,7 +35,9 @@ _HOMES = {
     "Status": "geotessera.types",
     "dequantize_embedding": "geotessera.dequantize",
 }
-_SUBMODULES = frozenset({"core", "country", "inputs", "registry", "tiles"})
+_SUBMODULES = frozenset(
+    {"core", "country", "inputs", "raster", "registry", "tiles", "visualization"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -504,6 +504,131 @@ class GeoTessera:
             result.append(sampled.status)
         return result[0] if len(result) == 1 else tuple(result)
 
+    # --- Mosaics -------------------------------------------------------------------------
+
+    def fetch_mosaic_for_region(
+        self,
+        bbox: Any,
+        year: int = DEFAULT_YEAR,
+        target_crs: Any = "EPSG:4326",
+        auto_download: bool = True,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        resolution: float | tuple[float, float] | None = None,
+        resampling: Method = "bilinear",
+        bands: Sequence[int] | None = None,
+        like: Any = None,
+        quantized: bool = False,
+        clip: bool = False,
+        errors: str = "raise",
+        failures: dict[TileId, Exception] | None = None,
+    ) -> Any:
+        """Return the tiles of a region as one array, in any CRS.
+
+        At each pixel the tile comes first whose cell owns the pixel's centre.
+
+        Parameters
+        ----------
+        bbox : tuple of 4 float, str, shapely geometry, GeoDataFrame or path
+            (west, south, east, north) in WGS84 degrees, west > east across the antimeridian;
+            the name or ISO code of a country; an outline in WGS84 degrees; or a vector file.
+            None means all of `like`.
+        year : int
+            Calendar year.
+        target_crs : CRS, int or str
+            Of the mosaic.
+        auto_download : bool
+            Fetch tiles that are not local, several at once.
+        progress_callback : callable, optional
+            Called with (tiles or rows done, in all, status text).
+        resolution : float or (float, float), optional
+            Pixel size in units of the CRS; by default what GDAL gives the first tile, by
+            longitude and latitude, that shares an area with the region.
+        resampling : {"bilinear", "nearest"}
+            How a value between pixel centres is made. A tile that is in the target CRS with
+            the mosaic's pixel size is copied as it is, moved by up to half a pixel.
+        bands : sequence of int, optional
+            Zero-based bands, in this order; all by default.
+        like : GridSpec, path, xarray object, GeoBox or raster, optional
+            What has the grid to make; `target_crs` is not used then.
+        quantized : bool
+            Return int8 pixels with their scales, by nearest neighbour, from tiles on the 10 m
+            grid that they were made on.
+        clip : bool
+            Leave pixels empty whose centre is outside the region.
+        errors : {"raise", "coerce"}
+            What a tile that cannot be had or read does: raise, or leave a hole.
+        failures : dict, optional
+            Where ``errors="coerce"`` puts such tiles, with the reasons.
+
+        Returns
+        -------
+        mosaic : ndarray of float32, shape (H, W, bands)
+            NaN where there is no embedding.
+        transform : affine.Affine
+            From (column, row) pixel corners to the CRS.
+        crs : str
+            ``"EPSG:…"``, or the WKT of a CRS that has no code.
+
+        A `QuantizedRaster` instead of the three with ``quantized=True``.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for arguments that cannot be used, or if the dataset has no tile
+            of the region and year.
+        TileNotFoundError
+            (a `RuntimeError` and `FileNotFoundError`) if tiles are not local and
+            `auto_download` is off.
+        TileError
+            (a `RuntimeError`) if a tile cannot be had or read.
+
+        Examples
+        --------
+        >>> box = (0.05, 52.15, 0.25, 52.35)
+        >>> mosaic, transform, crs = gt.fetch_mosaic_for_region(box)  # doctest: +SKIP
+        """
+        from geotessera.region_mosaic import make_mosaic, plan_region_mosaic
+
+        plan = plan_region_mosaic(
+            self.registry,
+            lambda tiles, failed: self._ensure_tiles_available(
+                [(tile.lon, tile.lat) for tile in tiles],
+                year,
+                auto_download,
+                progress_callback,
+                failures=failed,
+            ),
+            bbox,
+            year,
+            target_crs,
+            resolution=resolution,
+            method=resampling,
+            bands=bands,
+            like=like,
+            quantized=quantized,
+            clip=clip,
+            errors=errors,
+            failures=failures,
+        )
+        block = make_mosaic(plan, progress_callback)
+        return block if quantized else (block.values, block.grid.affine, block.grid.crs_name)
+
+    def merge_geotiffs_to_mosaic(
+        self,
+        geotiff_paths: Iterable[StrPath],
+        output_path: StrPath,
+        target_crs: Any = "EPSG:3857",
+        compress: str | None = "lzw",
+        progress_callback: ProgressCallback | None = None,
+    ) -> str:
+        """Write GeoTIFFs as one GeoTIFF; see `geotessera.raster.merge_geotiffs`."""
+        from geotessera.raster import merge_geotiffs
+
+        return merge_geotiffs(geotiff_paths, output_path, target_crs, compress, progress_callback)
+
+    # --- Shared by points and mosaics ----------------------------------------------------
+
     def _parse_points_input(self, points: Any) -> NDArray[np.float64]:
         return parse_points(points)
 

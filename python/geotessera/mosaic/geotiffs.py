@@ -16,7 +16,7 @@ from geotessera.mosaic.tiff_file import BLOCK, TiffFile, row_major
 from geotessera.remote.partfile import PartFile, writing_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.record import Record
     from geotessera.mosaic.tiff import Field
+    from geotessera.types import Layout
 
 __all__ = ["DIGEST_TAG", "GeoTiffs", "scales_path", "tags_of"]
 
@@ -45,6 +46,8 @@ def tags_of(plan: MosaicPlan) -> dict[str, str]:
         tags["TESSERA_YEAR"] = str(known.year)
     return tags | {
         "TESSERA_DESCRIPTION": "GeoTessera satellite embedding mosaic",
+        "TESSERA_TARGET_CRS": plan.grid.crs_name,
+        "TESSERA_TILE_COUNT": str(len(plan.rasters)),
         "GEOTESSERA_VERSION": _native.__version__,
         SOURCE_BANDS_TAG: str(plan.rasters[0].band_count),
         "GEOTESSERA_RESAMPLING": plan.method,
@@ -82,7 +85,7 @@ class GeoTiffs:
     """
 
     side = BLOCK
-    layout = "hwc"
+    layout: Layout = "hwc"
     block_copies = 4
 
     def __init__(
@@ -214,8 +217,7 @@ class GeoTiffs:
 
     def _describe(self, file: TiffFile) -> dict[int, Field]:
         plan, tags = self._plan, tags_of(self._plan)
-        bands = plan.bands or range(plan.band_count)
-        names = plan.band_names or tuple(f"Tessera_Band_{band}" for band in bands)
+        names: Sequence[str | None] = plan.band_names or (None,) * plan.band_count
         nodata: float | None = file.fill
         if plan.quantized:
             other = self._files[1 - file.number].target.name

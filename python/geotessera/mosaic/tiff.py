@@ -146,7 +146,7 @@ def describe(
     dtype: str,
     nodata: float | None,
     tags: Mapping[str, str],
-    names: Sequence[str],
+    names: Sequence[str | None],
 ) -> dict[int, Field]:
     """Return the fields that say what a raster is, as GDAL writes them.
 
