@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from geotessera.tiles import Tile
     from geotessera.types import GridSpec, Method, ProgressCallback, TileId
 
-__all__ = ["Ensure", "make_mosaic", "plan_region_mosaic"]
+__all__ = ["Ensure", "bbox_of", "make_mosaic", "plan_region_mosaic"]
 
 logger = logging.getLogger("geotessera.core")
 
@@ -127,7 +127,7 @@ def plan_region_mosaic(
     if region is None and like is None:
         raise InputError("a region is needed: a box, a country, an outline, or like=")
     grid = None if like is None else grid_like(like)
-    chosen = Region.of(_bbox_of(grid) if region is None and grid is not None else region)
+    chosen = Region.of(bbox_of(grid) if region is None and grid is not None else region)
     code = crs_code(crs) if grid is None else grid.epsg_or_wkt
     if grid is None:
         bounds = project_bbox(chosen.bbox, code)
@@ -194,7 +194,7 @@ def make_mosaic(plan: MosaicPlan, progress: ProgressCallback | None = None) -> B
     return QuantizedRaster(values, factors, plan.grid, provenance=plan.provenance)
 
 
-def _bbox_of(grid: GridSpec) -> BBox:
+def bbox_of(grid: GridSpec) -> BBox:
     """Return the box in WGS84 degrees that encloses a grid; west > east across ±180°."""
     from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from geotessera.cli import demo, download, info, sample, verify, version
+from geotessera.cli import demo, download, info, mosaic, sample, verify, version
 from geotessera.cli.errors import INTERRUPTED, USAGE, UsageError, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
 from geotessera.cli.signals import Terminated
@@ -54,7 +54,10 @@ class _Group(TyperGroup):
         sys.exit(code)
 
 
-_PATHS = ("--output", "-o", "--tiles", "--geotiffs", "--cache-dir", "--registry-dir")
+_PATHS = (
+    "--output", "-o", "--tiles", "--geotiffs", "--cache-dir", "--registry-dir", "--embeddings-dir",
+    "--like",
+)  # fmt: skip
 
 
 class _Command(TyperCommand):
@@ -176,6 +179,7 @@ def _root(
 
 app.command(cls=_Command)(info.info)
 app.command(cls=_Command)(download.download)
+app.command(cls=_Command)(mosaic.mosaic)
 app.command(cls=_Command)(sample.sample)
 app.command(cls=_Command)(verify.verify)
 app.command(cls=_Command)(demo.demo)

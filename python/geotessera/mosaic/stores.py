@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.record import Record
+    from geotessera.types import Layout
 
 __all__ = ["Store"]
 
@@ -64,7 +65,7 @@ class Store:
         How often a thread that writes a shard holds it.
     """
 
-    layout = "chw"
+    layout: Layout = "chw"
     block_copies = 4
 
     def __init__(self, plan: MosaicPlan, target: Path, record: Record) -> None:

@@ -23,7 +23,7 @@ from geotessera.sizes import format_bytes
 from geotessera.types import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     import numpy as np
@@ -52,6 +52,10 @@ _FORMATS = ("tiff", "cog", "zarr")
 
 class Supply(Protocol):
     """Who brings rasters that are not there yet; the rasters are known by their numbers."""
+
+    def start(self, order: Sequence[int], tell: Callable[[str], object]) -> None:
+        """Begin: these rasters are needed, in this order; `tell` takes a status text."""
+        ...
 
     def wait(self, rasters: Sequence[int]) -> dict[int, Exception]:
         """Return when the rasters are there; those that could not be had, with the reasons."""
@@ -208,15 +212,16 @@ class _Run:
         self._progress = progress
         self._supply = supply
         self._failed: dict[str, Exception] = {}
-        self._done = 0
+        self._done = self._told = 0
         self._opener = Opener()
         self._coarse = _reduction(plan) > SPARSE
         self._span = _span(plan, work, memory, jobs)
         self._report = MosaicReport(blocks=work.rows * work.columns)
 
-    def _tell(self, done: int, status: str = "") -> None:
+    def _tell(self, done: int | None, status: str = "") -> None:
+        self._told = self._told if done is None else done
         if self._progress is not None:
-            self._progress(done, self._work.tasks, status)
+            self._progress(self._told, self._work.tasks, status)
 
     def make(self) -> MosaicReport:
         """Make all that is not made, then the whole."""
@@ -239,6 +244,9 @@ class _Run:
         """Make windows, each while the one before is compressed and written."""
         windows = list(self._windows())
         last = self._last_uses(windows)
+        if self._supply is not None:
+            order = (at for one in windows for at in self._plan.rasters_of(self._window(*one)))
+            self._supply.start(list(dict.fromkeys(order)), lambda text: self._tell(None, text))
         buffers = [_Buffer(self._plan, self._work, self._span) for _ in range(2)]
         done = 0
         self._tell(self._done)
