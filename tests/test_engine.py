@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine_helpers import BLOCK, FAST, NAMES, SPAN, fetch, files, litter, publish, tile_group
+from engine_helpers import (
+    BLOCK,
+    FAST,
+    NAMES,
+    SIZES,
+    SPAN,
+    fetch,
+    files,
+    litter,
+    publish,
+    tile_group,
+)
 from geotessera.errors import (
     ChangedError,
     ChecksumMismatchError,
@@ -26,16 +40,16 @@ from geotessera.errors import (
     TransferError,
     TruncatedError,
     UnreachableError,
+    UnwritableDestination,
 )
-from geotessera.remote import connections, disk
+from geotessera.remote import connections, disk, fetcher
 from geotessera.remote.engine import Group, transfer
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.request import FileRequest
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -417,6 +431,44 @@ def test_a_server_that_asks_to_wait_is_left_alone(
 
 
 # --- The disk ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda part: os.truncate(part, 5)])
+def test_what_cannot_be_read_again_is_named(
+    spoil: Callable[[Path], None],
+    server: LoopbackServer,
+    bodies: dict[str, bytes],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_at, prefix = disk.write_at, f".{NAMES[2]}_tmp_"
+
+    def write(descriptor: int, data: memoryview, offset: int) -> None:
+        write_at(descriptor, data, offset)
+        if offset + len(data) == len(bodies[NAMES[2]]):
+            for name in litter(out):
+                if name.startswith(prefix) and name.endswith(".part"):
+                    spoil(out / name)
+
+    monkeypatch.setattr(disk, "write_at", write)
+    with pytest.raises(UnwritableDestination, match="read again"):
+        fetch(tile_group(server, bodies, out), jobs=1)
+    assert NAMES[2] not in files(out)
+
+
+def test_bytes_are_digested_before_the_last_of_them_arrives(
+    server: LoopbackServer, bodies: dict[str, bytes], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, read_into = [], fetcher.read_into
+
+    def watched(hasher: Any, path: Path, start: int, stop: int, *rest: Any) -> bool:
+        read.append((path.name, start, stop))
+        return read_into(hasher, path, start, stop, *rest)
+
+    monkeypatch.setattr(fetcher, "read_into", watched)
+    fetch(tile_group(server, bodies, out), jobs=1)
+    ranges = [each[1:] for each in read if each[0].startswith(f".{NAMES[2]}_tmp_")]
+    assert ranges == [*itertools.pairwise([*range(0, SIZES[2], SPAN), SIZES[2]])]
 
 
 @pytest.mark.parametrize("where", ["write_at", "preallocate", "append_line"])

@@ -1,4 +1,4 @@
-"""`Hasher` and `hash_files` against `hashlib`."""
+"""`Hasher` and `hash_files` against `hashlib` and `xxhash`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 @given(st.lists(st.binary(max_size=5000), max_size=8))
 def test_any_pieces(pieces: list[bytes]) -> None:
     hasher = Hasher("md5", "sha256")
+    blocks = Hasher("xxh128")
     for piece in pieces:
         hasher.update(piece)
+        blocks.update(piece)
     whole = b"".join(pieces)
+    assert blocks.hexdigest("xxh128") == xxhash.xxh3_128_hexdigest(whole)
     assert hasher.hexdigest("sha256") == hashlib.sha256(whole).hexdigest()
     assert hasher.hexdigest("md5") == hashlib.md5(whole).hexdigest()
     assert hasher.length == len(whole)
@@ -41,6 +45,9 @@ def test_lengths_round_the_blocks(length: int) -> None:
         hasher.update(data)
         for name in algorithms:
             assert hasher.hexdigest(name) == hashlib.new(name, data).hexdigest()  # type: ignore[arg-type]
+    blocks = Hasher("xxh128")
+    blocks.update(data)
+    assert blocks.hexdigest("xxh128") == xxhash.xxh3_128_hexdigest(data)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import xxhash
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -198,6 +199,7 @@ def test_a_record_that_was_cut_off_is_used_as_far_as_it_goes(
         {"length": 5},
         {"length": None},
         {"block": 7},
+        {"format": 1},
         {"etag": '"other"'},
         {"sha256": "0" * 64},
         {"dated": "x", "etag": None, "modified": 5},
@@ -212,6 +214,31 @@ def test_a_record_of_something_else_is_not_used(
     record.write_text("\n".join([json.dumps(json.loads(header) | change), *blocks, ""]))
     assert fetch(group)[0].error is None
     assert_whole(group, server.root)
+
+
+def test_a_record_of_the_first_format_is_not_used(server: LoopbackServer, group: Group) -> None:
+    part = interrupted(server, group)
+    record = Path(f"{part}.json")
+    content = part.read_bytes()
+    header, *blocks = (json.loads(line) for line in record.read_text().splitlines())
+    del header["format"]
+    starts = [each["block"] * BLOCK for each in blocks]
+    old = [hashlib.sha256(content[start : start + BLOCK]).hexdigest() for start in starts]
+    lines = [{"block": s // BLOCK, "sha256": d} for s, d in zip(starts, old, strict=True)]
+    record.write_text("".join(f"{json.dumps(line)}\n" for line in [header, *lines]))
+    fetch(group)
+    assert_whole(group, server.root)
+    assert sent(server) == 9000
+
+
+def test_the_record_holds_the_digest_of_each_block(server: LoopbackServer, group: Group) -> None:
+    part = interrupted(server, group)
+    content = part.read_bytes()
+    _, *lines = Path(f"{part}.json").read_text().splitlines()
+    assert len(lines) >= 3
+    for each in map(json.loads, lines):
+        block = content[each["block"] * BLOCK :][:BLOCK]
+        assert each["xxh128"] == xxhash.xxh3_128_hexdigest(block)
 
 
 def test_a_changed_object_starts_again(server: LoopbackServer, group: Group) -> None:

@@ -25,7 +25,7 @@ type Method = Literal["nearest", "bilinear"]
 type PixelRule = Literal["floor", "nearest"]
 """Which pixel owns a position: tiles floor, Zarr stores take the nearest centre."""
 
-type Algorithm = Literal["sha256", "md5"]
+type Algorithm = Literal["sha256", "md5", "xxh128"]
 """A digest that the kernels can make."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -18,11 +19,13 @@ from geotessera.errors import (
 from geotessera.remote.answer import Answer, NotTheRangeError, ask
 from geotessera.remote.checks import check_digest, check_length
 from geotessera.remote.connections import slot
+from geotessera.remote.digests import read_into
 from geotessera.remote.partfile import temporary_stem
 from geotessera.remote.plan import Task
 from geotessera.remote.ranges import spans
 from geotessera.remote.request import Transferred
 from geotessera.remote.resume import (
+    BLOCK_ALGORITHM,
     LeftOver,
     ResumableFile,
     discard_certain,
@@ -230,7 +233,7 @@ class Fetcher:
         file, stop, offset = task.file, answer.stop, answer.start
         in_order = offset == 0 and stop == answer.remote.length
         stream = _native.Hasher(*self._algorithms(file, part)) if in_order else None
-        block = _native.Hasher("sha256") if part.is_recorded else None
+        block = _native.Hasher(BLOCK_ALGORITHM) if part.is_recorded else None
         for chunk in answer.chunks:
             if self._is_pointless(task):
                 raise Abandoned
@@ -249,8 +252,8 @@ class Fetcher:
                     continue
                 block.update(piece)
                 if offset == end:
-                    part.finish_block((end - 1) // part.block, block.hexdigest("sha256"))
-                    block = _native.Hasher("sha256")
+                    part.finish_block((end - 1) // part.block, block.hexdigest(BLOCK_ALGORITHM))
+                    block = _native.Hasher(BLOCK_ALGORITHM)
                     task.start, task.refusals, task.breaks = offset, 0, 0
         if stop is not None and offset != stop:
             raise TruncatedError(
@@ -262,7 +265,7 @@ class Fetcher:
         if not part.is_recorded:
             part.finish_whole(offset)
         if stream is not None:
-            part.digests = {name: stream.hexdigest(name) for name in self._algorithms(file, part)}
+            part.hasher = stream
 
     # --- Failing -----------------------------------------------------------------------------
 
@@ -334,17 +337,52 @@ class Fetcher:
     # --- Finishing ---------------------------------------------------------------------------
 
     def _end_task(self, task: Task, part: ResumableFile) -> None:
+        """Digest what joins on to the start of a file by now; with the last task, verify it."""
         file = task.file
         with self._lock:
             if file.part is not part:
                 return
             file.open_tasks -= 1
-            if file.open_tasks:
-                return
+        while True:
+            with self._lock:
+                if part.is_read:  # who reads it looks again before it lets go
+                    return
+                done = part.hasher.length if part.hasher is not None else 0
+                stop = part.joined(done) if file.open_tasks else part.size
+                if done == stop and file.open_tasks:
+                    return
+                part.is_read = True
+            if done == stop and part.hasher is not None:
+                break
+            self._digest(task, part, done, stop)
+            part.is_read = False
         try:
             file.done = self._verified(file, part)
         except ChecksumMismatchError as error:
             self._start_again(task, error, whole=False)
+
+    def _digest(self, task: Task, part: ResumableFile, start: int, stop: int) -> None:
+        """Read again what was written, soon, while memory still has it."""
+        from geotessera import _native
+
+        if part.hasher is None:
+            part.hasher = _native.Hasher(*self._algorithms(task.file, part))
+        failed: OSError | None = None
+        try:
+            whole = read_into(
+                part.hasher, part.path, start, stop, lambda: not self._is_pointless(task)
+            )
+        except OSError as error:
+            failed, whole = error, False
+        if self._is_pointless(task):
+            raise Abandoned
+        if not whole:
+            reason = failed.strerror if failed is not None else "it is shorter"
+            raise UnwritableDestination(
+                failed.errno if failed is not None else errno.EIO,
+                f"what was written cannot be read again ({reason}): check the disk",
+                str(task.file.request.dest),
+            ) from failed
 
     def _algorithms(self, file: WantedFile, part: ResumableFile) -> tuple[Algorithm, ...]:
         # A published SHA-256 says all that an MD5 could; MD5 is the slower of the two.
@@ -354,22 +392,12 @@ class Fetcher:
 
     def _verified(self, file: WantedFile, part: ResumableFile) -> Transferred:
         """Compare the digests of a file that is whole."""
-        from geotessera import _native
-
         request, remote = file.request, part.remote
         assert remote is not None
-        algorithms = self._algorithms(file, part)
-        digests = part.digests
-        if digests is None:
-            (found,) = _native.hash_files([part.path], algorithms)
-            if isinstance(found, OSError):
-                raise UnwritableDestination(
-                    found.errno,
-                    f"what was written cannot be read again ({found.strerror}): check the disk",
-                    str(request.dest),
-                ) from found
-            digests = dict(zip(algorithms, found, strict=True))
-        sha256, md5 = digests["sha256"], digests.get("md5")
+        assert part.hasher is not None
+        sha256 = part.hasher.hexdigest("sha256")
+        has_md5 = "md5" in part.hasher.algorithms
+        md5 = part.hasher.hexdigest("md5") if has_md5 else None
         if self._verify and request.sha256 is not None:
             check_digest(request, "SHA-256", sha256, request.sha256, "the registry")
         if md5 is not None:

@@ -15,6 +15,7 @@ fn benches(c: &mut Criterion) {
     for (name, algorithms) in [
         ("sha256", &[Algorithm::Sha256][..]),
         ("md5", &[Algorithm::Md5]),
+        ("xxh128", &[Algorithm::Xxh128]),
         ("both", &[Algorithm::Sha256, Algorithm::Md5]),
     ] {
         group.bench_function(name, |b| {

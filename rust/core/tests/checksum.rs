@@ -1,11 +1,13 @@
-//! Digests against the test vectors of RFC 1321 and FIPS 180-4.
+//! Digests against the test vectors of RFC 1321 and FIPS 180-4, and against other crates.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::sync::atomic::AtomicBool;
 
 use geotessera_core::checksum::{Algorithm, Hasher, hash_files};
+use md5::{Digest, Md5};
 use proptest::prelude::*;
+use sha2::Sha256;
 
 const BOTH: [Algorithm; 2] = [Algorithm::Md5, Algorithm::Sha256];
 
@@ -29,6 +31,10 @@ fn published_vectors() {
         assert_eq!(hasher.hexdigests(), [md5, sha256]);
         assert_eq!(hasher.hexdigest(Algorithm::Md5).as_deref(), Some(md5));
     }
+    let mut hasher = Hasher::new(&[Algorithm::Xxh128]);
+    hasher.update(b"");
+    // `XSUM_XXH3_testdata128` of xxHash 0.8: no bytes, no seed.
+    assert_eq!(hasher.hexdigests(), ["99aa06d3014798d86001c324468d497f"]);
     assert!("sha1".parse::<Algorithm>().is_err());
 }
 
@@ -70,5 +76,22 @@ proptest! {
             prop_assert_eq!(whole.hexdigest(algorithm), pieces.hexdigest(algorithm));
         }
         prop_assert_eq!(pieces.length(), data.len() as u64);
+    }
+
+    #[test]
+    fn any_pieces_of_both_make_what_each_crate_makes(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..12),
+    ) {
+        let mut hasher = Hasher::new(&BOTH);
+        pieces.iter().for_each(|piece| hasher.update(piece));
+        let whole = pieces.concat();
+        let text = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        prop_assert_eq!(
+            hasher.hexdigests(),
+            [text(&Md5::digest(&whole)), text(&Sha256::digest(&whole))]
+        );
+        let mut alone = Hasher::new(&[Algorithm::Md5]);
+        pieces.iter().for_each(|piece| alone.update(piece));
+        prop_assert_eq!(alone.hexdigest(Algorithm::Md5), hasher.hexdigest(Algorithm::Md5));
     }
 }

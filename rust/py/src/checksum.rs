@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 fn parse(names: &[String]) -> PyResult<Vec<Algorithm>> {
     if names.is_empty() {
         return Err(PyValueError::new_err(
-            "at least one algorithm is needed: 'sha256' or 'md5'",
+            "at least one algorithm is needed: 'sha256', 'md5' or 'xxh128'",
         ));
     }
     names
@@ -38,7 +38,7 @@ fn parse(names: &[String]) -> PyResult<Vec<Algorithm>> {
 ///
 /// Parameters
 /// ----------
-/// *algorithms : {"sha256", "md5"}
+/// *algorithms : {"sha256", "md5", "xxh128"}
 ///     The digests to make, in one pass.
 ///
 /// Raises
@@ -142,7 +142,7 @@ impl Hasher {
 /// ----------
 /// paths : sequence of str or path-like
 ///     The files.
-/// algorithms : sequence of {"sha256", "md5"}
+/// algorithms : sequence of {"sha256", "md5", "xxh128"}
 ///     The digests to make of each file, in one pass.
 /// threads : int, optional
 ///     How many files are read at once; `num_threads()` where not given.
