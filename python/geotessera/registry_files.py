@@ -22,7 +22,7 @@ from geotessera.datasets import (
     tile_to_embedding_paths,
     version_path,
 )
-from geotessera.errors import HTTPStatusError, InputError, RegistryError
+from geotessera.errors import ForbiddenError, HTTPStatusError, InputError, RegistryError
 from geotessera.remote.cache import refresh
 from geotessera.remote.partfile import atomic_path
 from geotessera.remote.transfer import local_path
@@ -151,7 +151,7 @@ class RegistryFiles:
         if self.base != BASE_URL:
             layouts += [layout for layout in ("B", "A") if layout not in layouts]
         missing: list[str] = []
-        last: RegistryError | None = None
+        reason: RegistryError | None = None
         for layout in layouts:
             mirror = self._mirror(layout)
             try:
@@ -160,7 +160,8 @@ class RegistryFiles:
                 if not (self.offline or _says_absent(error)):
                     raise
                 missing.append(mirror.registry_url)
-                last = error
+                # Of a refusal and an absence, the refusal is what to look into.
+                reason = reason if _is_denied(reason) else error
                 continue
             if layout != "A":  # which of its two forms is seen at the first tile
                 self._settle(layout)
@@ -169,7 +170,8 @@ class RegistryFiles:
         raise RegistryError(
             f"there is no registry of {version_path(self.version)} {self.variant} {where}: "
             f"looked for {' and '.join(missing)}"
-        ) from last
+            + (f" ({reason.__cause__})" if reason is not None and _is_denied(reason) else "")
+        ) from reason
 
     def _bring(self, url: str, cached: Path) -> Path:
         source = local_path(url)
@@ -283,6 +285,10 @@ class RegistryFiles:
         record = json.dumps({"base": self.base, "layout": layout})
         with suppress(OSError), atomic_path(self._memory) as temporary:
             temporary.write_text(record, encoding="utf-8")
+
+
+def _is_denied(error: RegistryError | None) -> bool:
+    return error is not None and isinstance(error.__cause__, ForbiddenError)
 
 
 def _says_absent(error: RegistryError) -> bool:
