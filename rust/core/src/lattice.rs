@@ -81,6 +81,35 @@ impl Lattice<'_> {
         }
     }
 
+    /// x and y of the centre of one pixel.
+    pub fn at(&self, row: usize, col: usize) -> (f64, f64) {
+        let (mut x, mut y) = ([0.0], [0.0]);
+        self.line(row, col, &mut x, &mut y);
+        (x[0], y[0])
+    }
+
+    /// (west, south, east, north) of the nodes round a window: interpolation stays between them.
+    pub fn bounds(&self, window: Window) -> [f64; 4] {
+        let nodes = |pixels: usize, len: usize| {
+            pixels / self.step..=(pixels + len.saturating_sub(1)) / self.step + 1
+        };
+        let mut bounds = [
+            f64::INFINITY,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NEG_INFINITY,
+        ];
+        for i in nodes(window.row - self.row, window.height) {
+            for j in nodes(window.col - self.col, window.width) {
+                // A NaN leaves the bounds as they are.
+                let [x, y] = [0, 1].map(|axis| self.nodes.at([i, j, axis]));
+                let [west, south, east, north] = bounds;
+                bounds = [west.min(x), south.min(y), east.max(x), north.max(y)];
+            }
+        }
+        bounds
+    }
+
     /// The node before the centre of a pixel, and how far it is from there to the next.
     #[inline]
     fn split(&self, pixels: usize) -> (usize, f64) {

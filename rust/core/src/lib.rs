@@ -10,6 +10,7 @@ pub mod error;
 mod gather;
 pub mod grid;
 pub mod lattice;
+pub mod level;
 pub mod mosaic;
 pub mod records;
 pub mod resample;

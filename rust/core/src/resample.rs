@@ -87,7 +87,7 @@ impl Locator {
 
 /// The footprint of pixel coordinates (u, v) in a raster of `height` × `width` pixels;
 /// None outside it.
-#[inline]
+#[inline(always)]
 pub fn footprint(
     u: f64,
     v: f64,
@@ -95,44 +95,60 @@ pub fn footprint(
     rule: PixelRule,
     method: Method,
 ) -> Option<Footprint> {
-    let (col, row) = (rule.pixel(u, width)?, rule.pixel(v, height)?);
-    let mut taps = [Tap::default(); 4];
-    let len = match method {
-        Method::Nearest => {
-            taps[0] = Tap {
-                row,
-                col,
-                weight: 1.0,
-            };
-            1
-        }
-        Method::Bilinear => {
-            let columns = axis(rule.clamp(u, width), width);
-            let rows = axis(rule.clamp(v, height), height);
-            let mut len = 0;
-            for (row, wy) in rows {
-                for (col, wx) in columns {
-                    let weight = wy * wx;
-                    if weight > 0.0 {
-                        taps[len] = Tap { row, col, weight };
-                        len += 1;
-                    }
+    let column = Axis::of(u, width, rule, method)?;
+    let row = Axis::of(v, height, rule, method)?;
+    Some(Footprint::of(row, column))
+}
+
+/// A footprint along one axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Axis {
+    /// The pixel that contains the position.
+    pub pixel: usize,
+    /// Two pixels and their weights; weight zero for what is outside or not needed.
+    taps: [(usize, f64); 2],
+}
+
+impl Axis {
+    /// The pixels of an axis with `size` pixels that make a value at `u`; None outside.
+    #[inline(always)]
+    pub fn of(u: f64, size: usize, rule: PixelRule, method: Method) -> Option<Self> {
+        let pixel = rule.pixel(u, size)?;
+        let taps = match method {
+            Method::Nearest => [(pixel, 1.0), (pixel, 0.0)],
+            Method::Bilinear => around(rule.clamp(u, size), size),
+        };
+        Some(Self { pixel, taps })
+    }
+}
+
+impl Footprint {
+    /// The footprint of two axes.
+    #[inline(always)]
+    pub(crate) fn of(row: Axis, column: Axis) -> Self {
+        let mut taps = [Tap::default(); 4];
+        let mut len = 0;
+        for (row, wy) in row.taps {
+            for (col, wx) in column.taps {
+                let weight = wy * wx;
+                if weight > 0.0 {
+                    taps[len] = Tap { row, col, weight };
+                    len += 1;
                 }
             }
-            len
         }
-    };
-    Some(Footprint {
-        row,
-        col,
-        taps,
-        len,
-    })
+        Self {
+            row: row.pixel,
+            col: column.pixel,
+            taps,
+            len,
+        }
+    }
 }
 
 /// The two pixels of an axis around `u` and their weights; weight zero outside.
-#[inline]
-fn axis(u: f64, size: usize) -> [(usize, f64); 2] {
+#[inline(always)]
+fn around(u: f64, size: usize) -> [(usize, f64); 2] {
     let base = (u - 0.5).floor();
     let part = (u - 0.5) - base;
     let first = if base >= 0.0 {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::coords::Crs;
 use crate::gather::Reader;
 use crate::grid::{Grid, PixelRule};
+use crate::level::{Level, Work};
 use crate::resample::{Footprint, Locator, Method};
 use crate::sparse::Present;
 use crate::view::{Pixels, View2, ViewMut, ViewMut2, check_bands};
@@ -73,6 +74,23 @@ struct Part<'a> {
     /// The first output row of the part.
     base: usize,
     out: Outputs<'a>,
+}
+
+/// A part to work off.
+struct Task<'t, 'a> {
+    sampler: &'t Sampler<'a>,
+    points: View2<'t, f64>,
+    index: Option<&'t [usize]>,
+    part: Part<'t>,
+}
+
+impl Work for Task<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.sampler.run(self.points, self.index, self.part);
+    }
 }
 
 impl Outputs<'_> {
@@ -182,7 +200,20 @@ impl<'a> Sampler<'a> {
             base,
             out: rest,
         });
-        threads::for_each(parts, |part| self.run(points, index, part))
+        // AVX-512 gains nothing: the work waits for memory.
+        let level = if Level::Avx2.is_here() {
+            Level::Avx2
+        } else {
+            Level::Scalar
+        };
+        threads::for_each(parts, |part| {
+            level.run(Task {
+                sampler: self,
+                points,
+                index,
+                part,
+            });
+        })
     }
 
     /// (rows, columns) of the raster, of which `pixels` may be a part.
@@ -281,30 +312,8 @@ impl<'a> Sampler<'a> {
         Ok(())
     }
 
-    /// Works off a part with the widest instructions that this code gains from.
-    fn run(&self, points: View2<'_, f64>, index: Option<&[usize]>, part: Part<'_>) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            /// The same code, compiled for AVX2 (not FMA, which would round otherwise).
-            #[target_feature(enable = "avx2")]
-            fn run_avx2(
-                sampler: &Sampler<'_>,
-                points: View2<'_, f64>,
-                index: Option<&[usize]>,
-                part: Part<'_>,
-            ) {
-                sampler.run_here(points, index, part);
-            }
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: this CPU has AVX2.
-                return unsafe { run_avx2(self, points, index, part) };
-            }
-        }
-        self.run_here(points, index, part);
-    }
-
     #[inline(always)]
-    fn run_here(&self, points: View2<'_, f64>, index: Option<&[usize]>, part: Part<'_>) {
+    fn run(&self, points: View2<'_, f64>, index: Option<&[usize]>, part: Part<'_>) {
         let Part {
             items,
             base,

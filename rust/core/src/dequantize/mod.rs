@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::threads;
 use crate::view::{Pixels, View3, ViewMut3, check_bands};
 
+pub use crate::level::Level;
 pub use scalar::product;
 
 /// Elements of output in one block: 1 MiB, half of an L2 cache, and large enough that
@@ -27,52 +28,7 @@ const STAGE: usize = 128;
 /// Inner positions that are gathered at a time; `transpose` takes squares of this side.
 const SIDE: usize = 16;
 
-/// An instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// No vectors: the reference.
-    Scalar,
-    /// x86-64 with AVX2.
-    Avx2,
-    /// x86-64 with AVX-512 F.
-    Avx512,
-    /// 64-bit ARM.
-    Neon,
-}
-
 impl Level {
-    /// Those that this CPU has, slowest first.
-    pub fn available() -> Vec<Self> {
-        let mut levels = vec![Self::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::is_x86_feature_detected!("avx2") {
-                levels.push(Self::Avx2);
-            }
-            if std::is_x86_feature_detected!("avx512f") {
-                levels.push(Self::Avx512);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        levels.push(Self::Neon);
-        levels
-    }
-
-    /// The fastest that this CPU has.
-    pub fn best() -> Self {
-        *Self::available().last().unwrap_or(&Self::Scalar)
-    }
-
-    /// Its name in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Neon => "neon",
-        }
-    }
-
     /// The vector kernels; `None` for the scalar reference.
     fn kernels(self) -> Option<Kernels> {
         match self {
@@ -126,7 +82,7 @@ pub fn dequantize_with(
     bands: Option<&[usize]>,
     out: ViewMut3<f32>,
 ) -> Result<()> {
-    if !Level::available().contains(&how.level) {
+    if !how.level.is_here() {
         return Err(Error::Argument(format!(
             "this CPU has no {}",
             how.level.name()
@@ -174,6 +130,26 @@ pub fn dequantize_with(
     let mut blocks = Vec::new();
     whole.split(&mut blocks);
     threads::for_each(blocks, |block| block.run(kernels, stream))
+}
+
+/// Dequantises a few pixels on this thread, past the cache if `stream`.
+///
+/// The caller has checked what [`dequantize`] checks: one shape, and bands in range.
+pub(crate) fn pixels(
+    level: Level,
+    q: View3<i8>,
+    scales: View3<f32>,
+    bands: Option<&[usize]>,
+    out: ViewMut3<f32>,
+    stream: bool,
+) {
+    let block = Block {
+        q,
+        scales,
+        bands,
+        out,
+    };
+    block.run(level.kernels(), stream);
 }
 
 /// First band and step, where the bands are evenly spaced: then they are a strided view.

@@ -1,14 +1,13 @@
 //! One block of the target grid: which source a pixel comes from, and its bands.
 
-use std::mem::MaybeUninit;
-
 use crate::gather::Reader;
 use crate::grid::Window;
-use crate::resample::{Footprint, Method, footprint};
+use crate::level::Work;
+use crate::resample::{Footprint, Method};
 use crate::{Error, Result};
 
-use super::places::{Places, Systems};
-use super::write::{Values, copy, fill};
+use super::places::{Owners, Places, Systems};
+use super::write::{How, Scratch, Values};
 use super::{Mosaic, Outputs, Source};
 
 /// A part of the window and of the outputs.
@@ -17,159 +16,224 @@ pub(super) struct Block<'a> {
     pub out: Outputs<'a>,
 }
 
-impl Block<'_> {
-    /// Makes the block, and counts its valid pixels.
-    pub fn run(mut self, mosaic: &Mosaic<'_>, systems: &Systems<'_>) -> Result<usize> {
+/// A block to make.
+pub(super) struct Task<'t, 'a> {
+    pub mosaic: &'t Mosaic<'a>,
+    pub systems: &'t Systems<'a>,
+    pub how: How,
+    pub block: Block<'t>,
+}
+
+impl Work for Task<'_, '_> {
+    type Output = Result<usize>;
+
+    #[inline(always)]
+    fn run(self) -> Result<usize> {
+        let Self {
+            mosaic,
+            systems,
+            how,
+            block,
+        } = self;
+        let Block { window, mut out } = block;
         let Window {
             row, height, width, ..
-        } = self.window;
-        let mut places = Places::new(mosaic.target, &systems.all, self.window);
-        let mut pending = vec![true; width];
-        let mut cells = vec![None; width];
-        let [_, _, depth] = self.out.values.shape();
-        let mut scratch = vec![0.0; 4 * depth];
-        let mut line = vec![MaybeUninit::uninit(); depth];
-        let owned = mosaic.sources.iter().any(|source| source.cell.is_some());
+        } = window;
+        let mut places = Places::new(mosaic, systems, window);
+        let turns = turns(mosaic, &mut places);
+        let mut scratch = (!out.values.is_dense()).then(|| Scratch::of(&out.values));
+        let [_, _, depth] = out.values.shape();
+        let mut line = Line {
+            mosaic,
+            how,
+            pending: vec![true; width],
+            left: width,
+            found: Vec::with_capacity(width),
+            cells: vec![None; width],
+            means: vec![
+                0.0;
+                if mosaic.method == Method::Bilinear {
+                    4 * depth
+                } else {
+                    0
+                }
+            ],
+        };
         let mut valid = 0;
         for i in 0..height {
             places.go(row + i);
-            pending.fill(true);
-            if owned {
-                places.cells(&mut cells);
+            line.start(&mut places);
+            let mut origin = out.origin.as_mut().map(|o| o.reborrow().slice(0, i..i + 1));
+            let mut values = match &mut scratch {
+                None => out.values.line(i),
+                Some(scratch) => scratch.line(width)?,
+            };
+            for turn in &turns {
+                if line.left == 0 {
+                    break;
+                }
+                line.find(turn, &mut places)?;
+                for &(j, _) in &line.found {
+                    if let Some(origin) = &mut origin {
+                        origin.set([0, j], turn.number as i16);
+                    }
+                }
+                line.emit(turn, &mut values);
             }
-            let owners = mosaic
-                .sources
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| s.cell.is_some());
-            let turns = owners
-                .map(|(k, source)| (k, source.cell))
-                .chain((0..mosaic.sources.len()).map(|k| (k, None)));
-            for (k, cell) in turns {
-                let source = &mosaic.sources[k];
-                let system = systems.of[k];
-                let period = places.period(system);
-                let (xs, ys) = places.xy(system);
-                let reader = Reader {
-                    pixels: source.pixels,
-                    bands: mosaic.bands,
-                };
-                for j in 0..width {
-                    if !pending[j] || (cell.is_some() && cells[j] != cell) {
-                        continue;
-                    }
-                    let Some(found) = source.locate(xs[j], ys[j], period, mosaic.method) else {
-                        continue;
-                    };
-                    source
-                        .check_holds(&found)
-                        .map_err(|at| source.lacks(k, at))?;
-                    let [r, c] = [found.row - source.window.row, found.col - source.window.col];
-                    if !reader.is_valid([r, c]) {
-                        continue;
-                    }
-                    pending[j] = false;
-                    valid += 1;
-                    if let Some(origin) = &mut self.out.origin {
-                        origin.set([i, j], k as i16);
-                    }
-                    match &mut self.out.values {
-                        Values::F32(out) => {
-                            let dense = out.is_dense(2);
-                            let to = match out.pixel(i, j) {
-                                Some(to) => to,
-                                None => &mut line[..],
-                            };
-                            match mosaic.method {
-                                Method::Nearest => {
-                                    reader.load([r, c], to);
-                                }
-                                Method::Bilinear => {
-                                    let place = |row: usize, col: usize| {
-                                        Some([row - source.window.row, col - source.window.col])
-                                    };
-                                    reader.blend(&found, place, &mut scratch, to);
-                                }
-                            }
-                            if !dense {
-                                for (k, value) in line.iter().enumerate() {
-                                    // SAFETY: written in the lines above.
-                                    out.set([i, j, k], unsafe { value.assume_init() });
-                                }
-                            }
-                        }
-                        Values::I8 { q, scales } => {
-                            let crate::view::Pixels::I8 {
-                                q: from,
-                                scales: factors,
-                            } = source.pixels
-                            else {
-                                continue;
-                            };
-                            copy(from.pixel(r, c), mosaic.bands, q, [i, j]);
-                            if scales.shape()[2] == 1 {
-                                let band = mosaic.bands.and_then(|b| b.first()).copied();
-                                let band = band.unwrap_or(0);
-                                scales.set([i, j, 0], factors.at([r, c, band]));
-                            } else {
-                                copy(factors.pixel(r, c), mosaic.bands, scales, [i, j]);
-                            }
-                        }
-                    }
+            for j in (0..width).filter(|&j| line.pending[j]) {
+                values.blank(j);
+                if let Some(origin) = &mut origin {
+                    origin.set([0, j], -1);
                 }
             }
-            for j in (0..width).filter(|&j| pending[j]) {
-                if let Some(origin) = &mut self.out.origin {
-                    origin.set([i, j], -1);
-                }
-                match &mut self.out.values {
-                    Values::F32(out) => fill(f32::NAN, out, [i, j]),
-                    Values::I8 { q, scales } => {
-                        fill(0, q, [i, j]);
-                        fill(f32::INFINITY, scales, [i, j]);
-                    }
-                }
+            valid += width - line.left;
+            if let Some(scratch) = &scratch {
+                scratch.flush(out.values.line(i));
             }
         }
         Ok(valid)
     }
 }
 
-impl Source<'_> {
-    /// Where a place lies on the raster; None outside it.
-    #[inline(always)]
-    fn locate(&self, x: f64, y: f64, period: Option<f64>, method: Method) -> Option<Footprint> {
-        let [height, width] = self.shape;
-        let x = match period {
-            Some(period) => self.grid.unwrap_x(x, width, period),
-            None => x,
-        };
-        let (u, v) = self.grid.pixel_coordinates(x, y);
-        footprint(u, v, (height, width), self.rule, method)
-    }
+/// A source and where it is asked: everywhere, or only in its own cell.
+struct Turn {
+    number: usize,
+    cell: Option<[i32; 2]>,
+}
 
-    /// Checks that the window holds all pixels of a footprint; else which it lacks.
+/// The sources that may touch a block, in the order in which they are asked.
+fn turns(mosaic: &Mosaic<'_>, places: &mut Places<'_, '_>) -> Vec<Turn> {
+    let near: Vec<usize> = (0..mosaic.sources.len())
+        .filter(|&number| places.is_near(number))
+        .collect();
+    let everywhere = |number| Turn { number, cell: None };
+    let cell = |number: usize| mosaic.sources[number].cell;
+    match places.owners(&near) {
+        Owners::Nobody => near.into_iter().map(everywhere).collect(),
+        Owners::One(owner) => {
+            let (mine, others): (Vec<_>, Vec<_>) = near
+                .into_iter()
+                .partition(|&number| cell(number) == Some(owner));
+            mine.into_iter().chain(others).map(everywhere).collect()
+        }
+        Owners::Many => {
+            let owners = near.iter().filter(|&&number| cell(number).is_some());
+            let owners = owners.map(|&number| Turn {
+                number,
+                cell: cell(number),
+            });
+            owners.chain(near.iter().copied().map(everywhere)).collect()
+        }
+    }
+}
+
+/// One row of a block while sources are asked.
+struct Line<'t, 'a> {
+    mosaic: &'t Mosaic<'a>,
+    how: How,
+    /// Pixels that no source has had yet, and how many.
+    pending: Vec<bool>,
+    left: usize,
+    /// What the source whose turn it is has, by column.
+    found: Vec<(usize, Footprint)>,
+    cells: Vec<Option<[i32; 2]>>,
+    means: Vec<f32>,
+}
+
+impl<'a> Line<'_, 'a> {
     #[inline(always)]
-    fn check_holds(&self, found: &Footprint) -> std::result::Result<(), (usize, usize)> {
-        let Window {
-            row,
-            col,
-            height,
-            width,
-        } = self.window;
-        let holds =
-            |r: usize, c: usize| r.wrapping_sub(row) < height && c.wrapping_sub(col) < width;
-        match found.pixels().find(|&(r, c)| !holds(r, c)) {
-            None => Ok(()),
-            Some(at) => Err(at),
+    fn start(&mut self, places: &mut Places<'_, '_>) {
+        self.pending.fill(true);
+        self.left = self.pending.len();
+        if places.has_many_owners() {
+            places.cells(&mut self.cells);
         }
     }
 
-    fn lacks(&self, number: usize, (row, col): (usize, usize)) -> Error {
-        Error::Argument(format!(
-            "source {number}: pixel ({row}, {col}) of the raster is needed, but its window holds \
-             only {:?}",
-            self.window
-        ))
+    fn reader(&self, turn: &Turn) -> (&'a Source<'a>, Reader<'a>) {
+        let source = &self.mosaic.sources[turn.number];
+        let reader = Reader {
+            pixels: source.pixels,
+            bands: self.mosaic.bands,
+        };
+        (source, reader)
+    }
+
+    /// Finds the pending pixels that a source has.
+    #[inline(always)]
+    fn find(&mut self, turn: &Turn, places: &mut Places<'_, '_>) -> Result<()> {
+        let (source, reader) = self.reader(turn);
+        let Window {
+            row: top,
+            col: left,
+            height,
+            width,
+        } = source.window;
+        self.found.clear();
+        let (found, pending, cells) = (&mut self.found, &self.pending, &self.cells);
+        let wants = |j: usize| pending[j] && (turn.cell.is_none() || turn.cell == cells[j]);
+        let holds =
+            |r: usize, c: usize| r.wrapping_sub(top) < height && c.wrapping_sub(left) < width;
+        let mut lacking = None;
+        let take = |j: usize, footprint: Footprint| {
+            for tap in footprint.taps() {
+                if !holds(tap.row, tap.col) {
+                    lacking = lacking.or(Some((tap.row, tap.col)));
+                    return;
+                }
+            }
+            for tap in footprint.taps() {
+                reader.prefetch([tap.row - top, tap.col - left]);
+            }
+            found.push((j, footprint));
+        };
+        places.locate(turn.number, wants, take);
+        if let Some((row, col)) = lacking {
+            return Err(Error::Argument(format!(
+                "source {}: pixel ({row}, {col}) of the raster is needed, but its window holds \
+                 only {:?}",
+                turn.number, source.window
+            )));
+        }
+        let (pending, count) = (&mut self.pending, &mut self.left);
+        self.found.retain(|&(j, footprint)| {
+            let valid = reader.is_valid([footprint.row - top, footprint.col - left]);
+            if valid {
+                pending[j] = false;
+                *count -= 1;
+            }
+            valid
+        });
+        Ok(())
+    }
+
+    /// Writes what was found: neighbours that come from neighbours at once.
+    #[inline(always)]
+    fn emit(&mut self, turn: &Turn, out: &mut Values<'_>) {
+        let (source, reader) = self.reader(turn);
+        let [top, left] = [source.window.row, source.window.col];
+        let place = |row: usize, col: usize| Some([row - top, col - left]);
+        let mut rest = &self.found[..];
+        while let Some(&(j, footprint)) = rest.first() {
+            if footprint.taps().len() > 1 {
+                out.blend(&reader, &footprint, place, &mut self.means, j);
+                rest = &rest[1..];
+                continue;
+            }
+            let follows = |(k, (to, next)): (usize, &(usize, Footprint))| {
+                *to == j + k
+                    && next.row == footprint.row
+                    && next.col == footprint.col + k
+                    && next.taps().len() == 1
+            };
+            let count = rest
+                .iter()
+                .enumerate()
+                .take_while(|&item| follows(item))
+                .count();
+            let from = [footprint.row - top, footprint.col - left];
+            out.copy(self.how, &reader, from, j, count);
+            rest = &rest[count..];
+        }
     }
 }

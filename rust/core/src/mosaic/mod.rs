@@ -16,15 +16,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::coords::Crs;
 use crate::grid::{Grid, PixelRule, Window};
 use crate::lattice::Lattice;
+use crate::level::Level;
 use crate::resample::Method;
 use crate::view::{Pixels, ViewMut2, check_bands};
 use crate::{Error, Result, threads};
 
-use block::Block;
+use block::{Block, Task};
+use write::How;
 pub use write::Values;
 
 /// Rows and columns that one task makes.
 const BLOCK: [usize; 2] = [64, 128];
+/// Outputs of more elements are written past the cache.
+const STREAM: usize = 1 << 22;
 /// Positions up to here, and half of one, are exact in a double.
 const LAST: usize = 1 << 50;
 
@@ -117,14 +121,34 @@ impl Mosaic<'_> {
     /// have, [`Error::Argument`] for sources that do not go together and where a pixel of a raster
     /// is needed that its window does not hold; what `out` holds then is undefined.
     pub fn render(&self, out: Outputs<'_>) -> Result<usize> {
+        self.render_with(Level::best(), out)
+    }
+
+    /// `render` with a given instruction set.
+    ///
+    /// # Errors
+    /// As for `render`, and [`Error::Argument`] for a level that this CPU does not have.
+    pub fn render_with(&self, level: Level, out: Outputs<'_>) -> Result<usize> {
+        if !level.is_here() {
+            return Err(Error::Argument(format!("this CPU has no {}", level.name())));
+        }
         self.check(&out)?;
-        let systems = places::systems(self);
-        let blocks = self.blocks(out);
+        let systems = &places::systems(self);
+        let how = How {
+            level,
+            stream: out.values.is_dense() && out.values.count() > STREAM,
+        };
         let valid = AtomicUsize::new(0);
         let first_error = Mutex::new(None);
-        threads::for_each(
-            blocks.into_iter().enumerate().collect(),
-            |(number, block)| match block.run(self, &systems) {
+        let blocks = self.blocks(out).into_iter().enumerate().collect();
+        threads::for_each(blocks, |(number, block)| {
+            let task = Task {
+                mosaic: self,
+                systems,
+                how,
+                block,
+            };
+            match level.run(task) {
                 Ok(count) => {
                     valid.fetch_add(count, Ordering::Relaxed);
                 }
@@ -134,8 +158,8 @@ impl Mosaic<'_> {
                         *first = Some((number, error));
                     }
                 }
-            },
-        )?;
+            }
+        })?;
         match first_error
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)

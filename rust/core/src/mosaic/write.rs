@@ -2,7 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use crate::view::{Pixels, View1, ViewMut3};
+use crate::dequantize;
+use crate::gather::Reader;
+use crate::level::Level;
+use crate::resample::Footprint;
+use crate::view::{Pixels, View1, View3, ViewMut3};
 use crate::{Error, Result};
 
 use super::{Method, Mosaic};
@@ -21,12 +25,33 @@ pub enum Values<'a> {
     },
 }
 
-impl Values<'_> {
+/// How runs of pixels are written.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub level: Level,
+    /// Past the cache.
+    pub stream: bool,
+}
+
+impl<'a> Values<'a> {
     /// (rows, columns, bands)
     pub fn shape(&self) -> [usize; 3] {
         match self {
             Self::F32(values) => values.shape(),
             Self::I8 { q, .. } => q.shape(),
+        }
+    }
+
+    /// How many values there are.
+    pub(super) fn count(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Whether the bands of a pixel are neighbours in memory.
+    pub(super) fn is_dense(&self) -> bool {
+        match self {
+            Self::F32(values) => values.is_dense(2),
+            Self::I8 { q, scales } => q.is_dense(2) && scales.is_dense(2),
         }
     }
 
@@ -39,14 +64,23 @@ impl Values<'_> {
             Self::I8 { q, scales } => {
                 let (q, q_tail) = q.split_at(axis, mid);
                 let (scales, scales_tail) = scales.split_at(axis, mid);
-                (
-                    Self::I8 { q, scales },
-                    Self::I8 {
-                        q: q_tail,
-                        scales: scales_tail,
-                    },
-                )
+                let tail = Self::I8 {
+                    q: q_tail,
+                    scales: scales_tail,
+                };
+                (Self::I8 { q, scales }, tail)
             }
+        }
+    }
+
+    /// One row.
+    pub(super) fn line(&mut self, row: usize) -> Values<'_> {
+        match self {
+            Self::F32(values) => Values::F32(values.reborrow().slice(0, row..row + 1)),
+            Self::I8 { q, scales } => Values::I8 {
+                q: q.reborrow().slice(0, row..row + 1),
+                scales: scales.reborrow().slice(0, row..row + 1),
+            },
         }
     }
 
@@ -83,42 +117,190 @@ impl Values<'_> {
         }
         Ok(())
     }
+
+    /// Writes `count` pixels of one row of `reader` from `from` on to columns `to` on of a line
+    /// whose bands are neighbours.
+    #[inline(always)]
+    pub(super) fn copy(
+        &mut self,
+        how: How,
+        reader: &Reader<'_>,
+        [row, col]: [usize; 2],
+        to: usize,
+        count: usize,
+    ) {
+        match (self, reader.pixels) {
+            (Self::F32(out), Pixels::I8 { q, scales }) => {
+                let (q, scales) = (
+                    q.slice(0, row..row + 1).slice(1, col..col + count),
+                    scales.slice(0, row..row + 1).slice(1, col..col + count),
+                );
+                let out = out.reborrow().slice(1, to..to + count);
+                if !out.is_empty() {
+                    dequantize::pixels(how.level, q, scales, reader.bands, out, how.stream);
+                }
+            }
+            (Self::F32(out), Pixels::F32 { .. }) => {
+                for k in 0..count {
+                    if let Some(out) = out.pixel(0, to + k) {
+                        reader.load([row, col + k], out);
+                    }
+                }
+            }
+            (
+                Self::I8 { q, scales },
+                Pixels::I8 {
+                    q: from,
+                    scales: factors,
+                },
+            ) => {
+                let single = scales.shape()[2] == 1;
+                let first = reader.bands.and_then(|bands| bands.first());
+                for k in 0..count {
+                    let at = [row, col + k];
+                    spread(from.pixel(at[0], at[1]), reader.bands, q, to + k);
+                    if single {
+                        let band = first.copied().unwrap_or(0);
+                        scales.set([0, to + k, 0], factors.at([at[0], at[1], band]));
+                    } else {
+                        spread(factors.pixel(at[0], at[1]), reader.bands, scales, to + k);
+                    }
+                }
+            }
+            (Self::I8 { .. }, Pixels::F32 { .. }) => {} // refused by `check`
+        }
+    }
+
+    /// Writes a mean of pixels; the containing one is valid.
+    #[inline(always)]
+    pub(super) fn blend(
+        &mut self,
+        reader: &Reader<'_>,
+        found: &Footprint,
+        place: impl Fn(usize, usize) -> Option<[usize; 2]>,
+        scratch: &mut [f32],
+        to: usize,
+    ) {
+        // int8 output is nearest, which `check` saw to.
+        if let Self::F32(out) = self
+            && let Some(out) = out.pixel(0, to)
+        {
+            reader.blend(found, place, scratch, out);
+        }
+    }
+
+    /// Writes that a pixel of a line holds nothing.
+    pub(super) fn blank(&mut self, to: usize) {
+        match self {
+            Self::F32(out) => fill(f32::NAN, out, to),
+            Self::I8 { q, scales } => {
+                fill(0, q, to);
+                fill(f32::INFINITY, scales, to);
+            }
+        }
+    }
 }
 
 /// Whether a pixel has one scale.
-fn is_uniform(scales: &crate::view::View3<'_, f32>) -> bool {
+fn is_uniform(scales: &View3<'_, f32>) -> bool {
     scales.strides()[2] == 0 || scales.shape()[2] <= 1
 }
 
-/// Copies the bands asked for of a lane to a pixel of `out`.
-pub(super) fn copy<T: Copy>(
+/// Copies the bands asked for of a lane to a pixel of a line whose bands are neighbours.
+#[inline(always)]
+fn spread<T: Copy>(
     lane: View1<'_, T>,
     bands: Option<&[usize]>,
     out: &mut ViewMut3<'_, T>,
-    [row, col]: [usize; 2],
+    to: usize,
 ) {
-    let [_, _, depth] = out.shape();
-    let band = |k: usize| bands.map_or(k, |bands| bands[k]);
-    match (out.pixel(row, col), bands, lane.as_slice()) {
-        (Some(out), None, Some(lane)) => {
+    let Some(out) = out.pixel(0, to) else {
+        return;
+    };
+    match (bands, lane.as_slice()) {
+        (None, Some(lane)) => {
             for (slot, &value) in out.iter_mut().zip(lane) {
                 slot.write(value);
             }
         }
-        (Some(out), ..) => {
+        (None, None) => {
             for (k, slot) in out.iter_mut().enumerate() {
-                slot.write(lane.at([band(k)]));
+                slot.write(lane.at([k]));
             }
         }
-        (None, ..) => (0..depth).for_each(|k| out.set([row, col, k], lane.at([band(k)]))),
+        (Some(bands), _) => {
+            for (slot, &band) in out.iter_mut().zip(bands) {
+                slot.write(lane.at([band]));
+            }
+        }
     }
 }
 
-/// Sets all bands of a pixel.
-pub(super) fn fill<T: Copy>(value: T, out: &mut ViewMut3<'_, T>, [row, col]: [usize; 2]) {
-    let [_, _, depth] = out.shape();
-    match out.pixel(row, col) {
-        Some(out) => out.fill(MaybeUninit::new(value)),
-        None => (0..depth).for_each(|k| out.set([row, col, k], value)),
+/// Sets all bands of a pixel of a line whose bands are neighbours.
+fn fill<T: Copy>(value: T, out: &mut ViewMut3<'_, T>, to: usize) {
+    if let Some(out) = out.pixel(0, to) {
+        out.fill(MaybeUninit::new(value));
+    }
+}
+
+/// A line whose bands are neighbours, for outputs where they are not.
+pub(super) enum Scratch {
+    F32(Vec<MaybeUninit<f32>>),
+    I8(Vec<MaybeUninit<i8>>, Vec<MaybeUninit<f32>>),
+}
+
+impl Scratch {
+    pub fn of(values: &Values<'_>) -> Self {
+        let [_, width, depth] = values.shape();
+        match values {
+            Values::F32(_) => Self::F32(vec![MaybeUninit::uninit(); width * depth]),
+            Values::I8 { scales, .. } => {
+                let [_, _, factors] = scales.shape();
+                Self::I8(
+                    vec![MaybeUninit::uninit(); width * depth],
+                    vec![MaybeUninit::uninit(); width * factors],
+                )
+            }
+        }
+    }
+
+    pub fn line(&mut self, width: usize) -> Result<Values<'_>> {
+        fn view<T>(data: &mut [MaybeUninit<T>], width: usize) -> Result<ViewMut3<'_, T>> {
+            let depth = data.len().checked_div(width).unwrap_or(0);
+            ViewMut3::new("scratch", data, [1, width, depth])
+        }
+        Ok(match self {
+            Self::F32(data) => Values::F32(view(data, width)?),
+            Self::I8(q, scales) => Values::I8 {
+                q: view(q, width)?,
+                scales: view(scales, width)?,
+            },
+        })
+    }
+
+    /// Copies the line, all of which was written, to its place.
+    pub fn flush(&self, to: Values<'_>) {
+        match (self, to) {
+            (Self::F32(data), Values::F32(out)) => transpose(data, out),
+            (Self::I8(data, factors), Values::I8 { q, scales }) => {
+                transpose(data, q);
+                transpose(factors, scales);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Copies a line of pixels into a view of any strides, band by band.
+fn transpose<T: Copy>(from: &[MaybeUninit<T>], mut out: ViewMut3<'_, T>) {
+    let [_, width, depth] = out.shape();
+    for band in 0..depth {
+        for col in 0..width {
+            // SAFETY: `from` holds width × depth elements, all written; the index is inside.
+            unsafe {
+                let value = from.get_unchecked(col * depth + band).assume_init();
+                out.ptr_at([0, col, band]).write(value);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::size::{contiguous, count, injective, inside, offset, reach};
 use crate::error::{Error, Result};
@@ -144,6 +145,25 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
             strides: axes.map(|axis| self.strides[axis]),
             ..self
         }
+    }
+
+    /// The same view, borrowed for a while.
+    pub fn reborrow(&mut self) -> ViewMut<'_, T, N> {
+        ViewMut {
+            ptr: self.ptr,
+            shape: self.shape,
+            strides: self.strides,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// The part with indices `range` along `axis`.
+    ///
+    /// # Panics
+    /// When the range lies outside the axis.
+    pub fn slice(self, axis: usize, range: Range<usize>) -> Self {
+        let (_, tail) = self.split_at(axis, range.start);
+        tail.split_at(axis, range.len()).0
     }
 
     /// Two disjoint parts: before index `mid` of `axis`, and from it on.
