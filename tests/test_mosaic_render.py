@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,42 @@ def test_native_grids_copy_pixels(tiles: list[MadeTile]) -> None:
     tile = tiles[0]
     plan = plan_like([tile.raster], tile.grid)
     assert same_bits(render(plan).values, np.where(np.isnan(tile.pixels), np.nan, tile.pixels))
+
+
+def test_snapped_tiles_share_one_grid(tmp_path: Path) -> None:
+    pair = [make_tile(tmp_path, lon, 70.95) for lon in (23.85, 23.95)]
+    snapped = [MosaicRaster.of(replace(tile.descriptor, georeference="snapped")) for tile in pair]
+    plan = plan_region(snapped, (23.88, 70.96, 23.92, 70.98), 32634, align=True, quantized=True)
+    assert all(value % 10 == 0 for value in plan.grid.transform)
+    found = render(plan)
+    # Each pixel is one of a tile, and both tiles' pixels lie on the grid's.
+    column, _, sure = owners(plan.grid)
+    for tile, raster in zip(pair, snapped, strict=True):
+        col = round((plan.grid.transform[2] - raster.grid.transform[2]) / 10)
+        row = round((raster.grid.transform[5] - plan.grid.transform[5]) / 10)
+        own = sure & (column == raster.cell[0])  # type: ignore[index]
+        assert own.sum() > 1000
+        rows, cols = np.nonzero(own)
+        there = (rows + row, cols + col)
+        valid = np.isfinite(tile.scales[there])
+        assert valid.mean() > 0.9
+        assert np.array_equal(found.values[own][valid], tile.values[there][valid])
+        assert np.array_equal(found.scales[own][valid], tile.scales[there][valid])  # type: ignore[index]
+
+
+def test_threads_share_an_opener(tiles: list[MadeTile]) -> None:
+    plan = plan_region(rasters(tiles), BOX, "EPSG:3413", block=128)
+    expected = render(plan).values
+    made = np.empty_like(expected)
+    with Opener(limit=2) as opener, ThreadPoolExecutor(8) as pool:
+
+        def make(window: Window) -> None:
+            rows = slice(window.row, window.row + window.height)
+            cols = slice(window.col, window.col + window.width)
+            made[rows, cols] = render(plan, window, opener=opener, mapped=False).values
+
+        list(pool.map(make, plan.blocks()))
+    assert same_bits(made, expected)
 
 
 def test_seams_fall_on_cell_edges(tiles: list[MadeTile]) -> None:

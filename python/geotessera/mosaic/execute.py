@@ -66,7 +66,8 @@ def render(
         Which pixels of the plan's grid; all by default. Any size will do.
     out : ndarray, optional
         Where the values go: float32, or int8 for a quantised plan, in the shape of `layout`;
-        any strides.
+        any strides. Threads that render at once need arrays whose memory does not interleave:
+        bands of whole rows of one array do, tiles of it do not.
     scales : ndarray of float32, optional
         Where the scales of a quantised plan go: (height, width), or the shape of `out` if
         the plan has scales for each band.

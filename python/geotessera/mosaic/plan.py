@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import EmptySelectionError, InputError
 from geotessera.mosaic.rasters import MosaicRaster, check_alike
@@ -17,6 +17,8 @@ from geotessera.types import GridSpec, Method, Provenance, Window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
 __all__ = ["BLOCK", "MosaicPlan"]
@@ -199,13 +201,24 @@ class MosaicPlan:
 
     def rasters_of(self, window: Window) -> tuple[int, ...]:
         """Return which rasters may touch a window, in order of precedence."""
-        top, left = window.row, window.col
-        bottom, right = top + window.height, left + window.width
-        return tuple(
-            at
-            for at, (row, col, height, width) in enumerate(self.reaches)
-            if row < bottom and col < right and row + height > top and col + width > left
-        )
+        import numpy as np
+
+        top, left, bottom, right = self._edges
+        touching = (top < window.row + window.height) & (bottom > window.row)
+        touching &= (left < window.col + window.width) & (right > window.col)
+        return tuple(np.flatnonzero(touching).tolist())
+
+    @functools.cached_property
+    def _edges(self) -> NDArray[np.int64]:
+        """First and last row and column of the rasters' reaches: a block asks all of them."""
+        import numpy as np
+
+        row, col, height, width = np.array(self.reaches, np.int64).T
+        return np.stack([row, col, row + height, col + width])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what the plan is made of; the rest is computed again."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     # --- For people ----------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class MosaicRaster:
             found = geotiff_identity(descriptor.path)
             if tile is None and found is not None:
                 tile = found.lon, found.lat
+            _check_north_up(raster)
             raster = replace(raster, identity=_file_identity(descriptor.path))
         return replace(raster, cell=_cell(tile), identity=raster.identity or repr(descriptor))
 
@@ -132,6 +133,15 @@ class MosaicRaster:
             self.identity,
         )
         return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _check_north_up(raster: MosaicRaster) -> None:
+    a, b, _, d, e, _ = raster.grid.transform
+    if b or d or a <= 0 or e >= 0:
+        raise FormatError(
+            f"{raster.name} is not north-up (transform {raster.grid.transform}): rotated rasters "
+            "and rows from south to north are not supported; warp it first"
+        )
 
 
 def _of_npy(
