@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
+import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,8 +274,6 @@ def test_faults_that_pass_are_overcome(
     bodies: dict[str, bytes],
     out: Path,
 ) -> None:
-    from dataclasses import replace
-
     server.add(replace(fault, path=f"*/{name}"))
     (result,) = fetch(tile_group(server, bodies, out, hashed=hashed))
     assert result.error is None
@@ -314,8 +315,6 @@ def test_faults_that_stay_are_named_and_nothing_is_committed(
     out: Path,
     tmp_path: Path,
 ) -> None:
-    from dataclasses import replace
-
     server.add(replace(fault, path=f"*/{name}"))
     policy = replace(FAST, retries=1, read_timeout=0.1, body_pauses=(0.001,))
     other = publish(tmp_path / "root" / "other", 1)
@@ -572,6 +571,75 @@ faults = st.builds(
 )
 
 
+@st.composite
+def plans(draw: st.DrawFn) -> list[list[tuple[str, int]]]:
+    """Groups of files (name, size); a name may be in several groups, as a landmask is."""
+    sizes = {
+        f"f{number}": draw(st.sampled_from([0, 1, BLOCK, BLOCK + 1, SPAN]) | st.integers(0, 4000))
+        for number in range(draw(st.integers(1, 6)))
+    }
+    names = st.lists(st.sampled_from(sorted(sizes)), min_size=1, max_size=3, unique=True)
+    return [[(name, sizes[name]) for name in draw(names)] for _ in range(draw(st.integers(1, 4)))]
+
+
+wide_faults = st.builds(
+    lambda fault, number: replace(fault, path="*" if number > 5 else f"*/f{number}"),
+    faults,
+    st.integers(0, 8),
+)
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    plan=plans(),
+    wrong=st.lists(wide_faults, max_size=4),
+    sized=st.booleans(),
+    jobs=st.integers(1, 5),
+    refresh=st.booleans(),
+)
+def test_random_plans_with_random_faults_end_in_the_right_bytes_or_an_error(
+    plan: list[list[tuple[str, int]]],
+    wrong: list[Fault],
+    sized: bool,
+    jobs: int,
+    refresh: bool,
+    server: LoopbackServer,
+    out: Path,
+) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    bodies = {name: random.Random(size).randbytes(size) for part in plan for name, size in part}
+    for name, body in bodies.items():
+        (server.root / name).write_bytes(body)
+    groups = [
+        tile_group(server, {name: bodies[name] for name, _ in part}, out, hashed=True, sized=sized,
+                   replace=refresh, key=number)
+        for number, part in enumerate(plan)
+    ]  # fmt: skip
+    if refresh:
+        out.mkdir()
+        for name in bodies:
+            (out / name).write_bytes(b"old")
+    server.clear()
+    server.add(*wrong)
+    results = {result.key: result.error for result in fetch(*groups, jobs=jobs)}
+    assert results.keys() == {*range(len(plan))}
+    present = files(out)
+    for number, part in enumerate(plan):
+        error = results[number]
+        assert error is None or isinstance(error, TransferError)
+        if error is None:
+            assert all(present[name] == bodies[name] for name, _ in part)
+    assert all(content in (bodies[name], b"old") for name, content in present.items())
+    server.clear()
+    assert not any(result.error for result in fetch(*groups, jobs=jobs))
+    assert files(out) == bodies
+    assert litter(out) == []
+
+
 @settings(
     max_examples=400,
     deadline=None,
@@ -593,8 +661,6 @@ def test_random_faults_end_in_the_right_bytes_or_an_error(
     server: LoopbackServer,
     out: Path,
 ) -> None:
-    import shutil
-
     shutil.rmtree(out, ignore_errors=True)
     bodies = publish(server.root, seed)
     group = tile_group(server, bodies, out, hashed=hashed, sized=sized)

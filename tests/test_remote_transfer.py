@@ -181,6 +181,21 @@ def test_bad_body_is_fetched_again(
     assert len(server.requests) == 2
 
 
+def test_the_body_cut_at_every_offset(
+    server: LoopbackServer, tmp_path: Path, policy: RetryPolicy
+) -> None:
+    body = BODY[:300]
+    (server.root / "small").write_bytes(body)
+    for offset in range(len(body) + 1):
+        server.clear()
+        server.add(Fault("truncate", times=1, after=offset))
+        dest = tmp_path / "out" / f"{offset}"
+        fetch_file(FileRequest(server.url_of("small"), dest), policy=policy)
+        assert dest.read_bytes() == body
+        assert len(server.requests) == 1 + (offset < len(body))
+    assert litter(tmp_path) == []
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_passing_status_is_asked_again_with_backoff(
     status: int, server: LoopbackServer, wanted: FileRequest, policy: RetryPolicy, waits: Waits

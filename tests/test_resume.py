@@ -314,17 +314,18 @@ class Life:
 
     OPERATIONS = ("create", "write_at", "append_line", "rename", "remove", "preallocate")
 
-    def __init__(self, number: int, dies_after: int | None) -> None:
+    def __init__(self, number: int, dies_after: int | None, *, alone: bool = True) -> None:
         self.owner = Owner("0" * 8, number, "0" * 8)
         self.left = dies_after
         self.is_dead = False
+        self.alone = alone
 
     def __enter__(self) -> Life:
         self.patch = pytest.MonkeyPatch()
         for name in self.OPERATIONS:
             self.patch.setattr(disk, name, self.mortal(getattr(disk, name)))
         self.patch.setattr(resume, "this_process", lambda: self.owner)
-        self.patch.setattr(resume, "is_gone", lambda *_: True)
+        self.patch.setattr(resume, "is_gone", lambda *_: self.alone)
         resume._mine.clear()
         return self
 
@@ -366,10 +367,18 @@ class Transfers(RuleBasedStateMachine):
             (self.server.root).mkdir(exist_ok=True)
             (self.server.root / name).write_bytes(body)
 
-    def run(self, dies_after: int | None, *, hashed: bool, jobs: int, replace: bool = False) -> Any:
+    def run(
+        self,
+        dies_after: int | None,
+        *,
+        hashed: bool,
+        jobs: int,
+        replace: bool = False,
+        alone: bool = True,
+    ) -> Any:
         self.lives += 1
         group = tile_group(self.server, self.versions[-1], self.out, hashed=hashed, replace=replace)
-        with Life(self.lives, dies_after):
+        with Life(self.lives, dies_after, alone=alone):
             try:
                 (result,) = transfer([group], jobs=jobs, policy=FAST, block=32, span=96)
             except Crash:
@@ -392,6 +401,12 @@ class Transfers(RuleBasedStateMachine):
     )
     def crash(self, dies_after: int, hashed: bool, jobs: int, replace: bool) -> None:
         self.run(dies_after, hashed=hashed, jobs=jobs, replace=replace)
+
+    @rule(hashed=st.booleans(), jobs=st.integers(1, 2), replace=st.booleans())
+    def fetch_beside_living_processes(self, hashed: bool, jobs: int, replace: bool) -> None:
+        theirs = {name: (self.out / name).read_bytes() for name in litter(self.out)}
+        assert self.run(None, hashed=hashed, jobs=jobs, replace=replace, alone=False) is None
+        assert {name: (self.out / name).read_bytes() for name in litter(self.out)} == theirs
 
     @rule(
         kind=st.sampled_from(["truncate", "reset", "corrupt", "status", "no-range"]),
