@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geotessera import GeoTessera, Status, cli
-from geotessera.errors import InputError, TileError, TransferError
+from geotessera.errors import InputError, TileError, TileNotFoundError, TransferError
 from geotessera.remote import disk
 from geotessera.remote.lru_space import BLOCK, SHARE
 from geotessera.sources import NpyTile
@@ -227,6 +227,16 @@ def test_a_changed_registry_invalidates(tmp_path: Path, place: Path) -> None:
     assert not np.array_equal(first[0], second[0], equal_nan=True)
     assert_right(second, new.tiles[0])
     assert len(cached(place)) == 1
+
+
+def test_a_tile_that_is_withdrawn_is_not_served(tmp_path: Path) -> None:
+    old = SampleWorld.build(tmp_path / "w", size="tiny")
+    kept, gone = old.tiles
+    where = gone.tile.lon, gone.tile.lat, 2024
+    GeoTessera(base_url=old.root(), cache_tiles="1GB").fetch_embedding(*where)
+    SampleWorld.build(tmp_path / "w", size="tiny", tiles=[kept.tile])
+    with pytest.raises(TileNotFoundError):
+        GeoTessera(base_url=old.root(), cache_tiles="1GB").fetch_embedding(*where)
 
 
 def test_refresh_bypasses_and_replaces(tmp_path: Path, place: Path) -> None:

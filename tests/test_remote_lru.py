@@ -29,7 +29,7 @@ from geotessera.remote.lru_space import BLOCK, SHARE, Space
 from geotessera.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes and links of POSIX")
 
@@ -541,6 +541,69 @@ def test_the_directory_may_be_deleted_meanwhile(
     assert cache.put("k", b"y")
     assert cache.get("k") == b"y"
     assert caplog.records == []
+
+
+# --- What can come between two steps -------------------------------------------------------
+
+
+def between(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]
+) -> None:
+    """Do something once, before a function is called for the first time."""
+    real, calls = getattr(owner, name), []
+
+    def hooked(*args: Any, **how: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            act()
+        return real(*args, **how)
+
+    monkeypatch.setattr(owner, name, hooked)
+
+
+def test_two_who_had_the_same_room_in_mind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (FileCache(tmp_path, 10 * BLOCK) for _ in range(2))
+    between(monkeypatch, disk, "rename", lambda: two.put("b", bytes(6 * BLOCK)))
+    assert one.put("a", bytes(6 * BLOCK))
+    assert disk_use(one) <= 10 * BLOCK
+
+
+def test_what_was_just_used_is_not_evicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FileCache(tmp_path, 4 * BLOCK)
+    for key in "abcd":
+        cache.put(key, key.encode())
+    from geotessera.remote import lru_space
+
+    between(monkeypatch, lru_space, "_last_use", lambda: FileCache(tmp_path, 1).get("a"))
+    cache.put("e", b"e")
+    assert [key for key in "abcde" if cache.get(key) is not None] == ["a", "c", "d", "e"]
+
+
+@POSIX
+def test_no_mixture_of_two_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(digit: bytes) -> None:
+        with cache.workspace() as place:
+            for name in "ab":
+                (place / name).write_bytes(digit * 9)
+                os.utime(place / name, (1, 1))
+            cache.adopt("g", {name: place / name for name in "ab"})
+
+    cache = FileCache(tmp_path, 10**6)
+    put(b"1")
+    links: list[Any] = []
+    link = os.link
+
+    def replaced_after_the_first(*args: Any) -> None:
+        link(*args)
+        links.append(args)
+        if len(links) == 1:
+            put(b"2")
+
+    monkeypatch.setattr(os, "link", replaced_after_the_first)
+    lease = cache.lease("g")
+    assert lease is None or len(set(read(lease).values())) == 1
+    lease = cache.lease("g")
+    assert lease is None or read(lease) == {"a": b"2" * 9, "b": b"2" * 9}
 
 
 # --- Many at once ----------------------------------------------------------------------------

@@ -135,7 +135,8 @@ class FileCache:
         """Keep bytes, in place of what the key had; return whether they are kept."""
         view = memoryview(data).cast("B")
         head = pack_header(key, view)
-        if self._off or not self._space.admit(block_size(len(head) + view.nbytes)):
+        size = block_size(len(head) + view.nbytes)
+        if self._off or not self._space.admit(size):
             return False
         path = self._place(key)
         made = None
@@ -156,7 +157,8 @@ class FileCache:
                     disk.remove(made)
             self._failed(error)
             return False
-        self._space.settle(len(head) + view.nbytes)
+        finally:
+            self._space.settle(size)
         return True
 
     def remove(self, key: str) -> None:
@@ -229,7 +231,7 @@ class FileCache:
                 self._publish(key, lease, digests or {})
             except OSError as error:
                 self._failed(error)
-            else:
+            finally:
                 self._space.settle(size)
         return lease
 

@@ -89,6 +89,7 @@ class Space:
         self._lock = threading.Lock()
         self._known: int | None = None  # bytes at the last scan, and what was added since
         self._added = 0  # by this object since the last scan
+        self._pending = 0  # admitted, and perhaps not in its place yet
         self._swept = False
 
     def usage(self) -> Usage:
@@ -97,7 +98,10 @@ class Space:
         return Usage(sum(entry.size for entry in found), len(found))
 
     def admit(self, size: int) -> bool:
-        """Make room for an entry, and count it; False if it cannot be had."""
+        """Make room for an entry, and count it; False if it cannot be had.
+
+        Whoever was admitted calls `settle` in the end, whatever became of the entry.
+        """
         if size > self.limit:
             return False
         with self._lock:
@@ -105,17 +109,20 @@ class Space:
             if total is None or self._added + size > self._share or total + size > self.limit:
                 total = self._evict(size)
                 self._added = 0
-            if total + size > self.limit:
-                self._known = total
-                return False
-            self._known = total + size
-            self._added += size
-            return True
+            granted = total + size <= self.limit
+            if granted:
+                total += size
+                self._added += size
+                self._pending += size
+            self._known = total
+            return granted
 
     def settle(self, size: int) -> None:
-        """Look again after a large entry: other processes may have had the same room in mind."""
-        if size > self._share:
-            with self._lock:
+        """Note that an admitted entry is in its place, or never will be."""
+        with self._lock:
+            self._pending -= size
+            # Other processes may have had the same room in mind.
+            if size > self._share:
                 self._known, self._added = self._evict(0), 0
 
     def _evict(self, needed: int) -> int:
@@ -124,7 +131,7 @@ class Space:
             self._swept = True
             self._sweep()
         found = list(self.scan())
-        total = sum(entry.size for entry in found)
+        total = self._pending + sum(entry.size for entry in found)
         if total + needed <= self.limit:
             return total
         spare = self.limit // SPARE if needed <= self._share else 0
