@@ -66,7 +66,7 @@ class Store:
     """
 
     layout: Layout = "chw"
-    block_copies = 4
+    block_copies = 3
 
     def __init__(self, plan: MosaicPlan, target: Path, record: Record) -> None:
         self._plan = plan

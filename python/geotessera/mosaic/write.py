@@ -208,14 +208,13 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._work = work
-        self._jobs = jobs
         self._progress = progress
         self._supply = supply
         self._failed: dict[str, Exception] = {}
         self._done = self._told = 0
         self._opener = Opener()
         self._coarse = _reduction(plan) > SPARSE
-        self._span = _span(plan, work, memory, jobs)
+        self._span, self._jobs = _within(plan, work, memory, jobs)
         self._report = MosaicReport(blocks=work.rows * work.columns)
 
     def _tell(self, done: int | None, status: str = "") -> None:
@@ -391,25 +390,28 @@ class _Buffer:
         return len(pending)
 
 
-def _span(plan: MosaicPlan, work: GeoTiffs | Store, memory: int, jobs: int) -> int:
-    """Return how many blocks a window has, so that the budget is kept.
+def _within(plan: MosaicPlan, work: GeoTiffs | Store, memory: int, jobs: int) -> tuple[int, int]:
+    """Return how many blocks a window has, and how many threads write, to keep the budget.
 
     Raises
     ------
     InputError
-        (a `ValueError`) if it is too small for one.
+        (a `ValueError`) if it is too small for one block and one thread.
     """
-    area = work.side * work.side
-    out, read = plan.pixel_bytes, _source_bytes(plan)
-    used = _resident() + _SLACK + jobs * work.block_copies * area * out
-    each = area * (2 * out + read)
-    span = (memory - used) // each
-    if span < 1:
-        raise InputError(
-            f"memory: {format_bytes(memory)} is too little for this mosaic, which needs "
-            f"{format_bytes(used + each)}"
-        )
-    return int(min(span, max(1, _WINDOW_BYTES // (area * out)), work.columns))
+    area = min(work.side, plan.grid.height) * min(work.side, plan.grid.width)
+    out = plan.pixel_bytes
+    each = area * (2 * out + _source_bytes(plan))
+    used = _resident() + _SLACK
+    for threads in range(jobs, 0, -1):
+        needs = used + threads * work.block_copies * area * out
+        span = (memory - needs) // each
+        if span >= 1:
+            widest = max(1, _WINDOW_BYTES // (area * out))
+            return int(min(span, widest, work.columns)), threads
+    raise InputError(
+        f"memory: {format_bytes(memory)} is too little for this mosaic, which needs "
+        f"{format_bytes(needs + each)}"
+    )
 
 
 def _reduction(plan: MosaicPlan) -> float:
