@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geotessera.errors import InputError
 from geotessera.mosaic.build import plan_files
+from geotessera.mosaic.codecs import Codec
 from geotessera.mosaic.execute import render
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
@@ -19,7 +22,6 @@ from geotessera.sources.base import check_bands
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from geotessera.mosaic.plan import MosaicPlan
@@ -90,16 +92,17 @@ def merge_geotiffs(
     UnwritableDestination
         (an `OSError`) if the mosaic cannot be written.
     """
-    plan = _plan(paths, target_crs, bands, bounds)
+    compress = compress or "none"
+    Codec.of(compress, np.dtype(np.float32))  # refused before anything is read
     write_mosaic(
-        plan,
+        _plan(paths, target_crs, bands, bounds),
         output_path,
         format="tiff",
-        compress=compress or "none",
-        memory=None,
+        compress=compress,
         overviews=False,
         progress=progress_callback,
         resume=False,
+        keep=False,
     )
     return str(output_path)
 
@@ -189,8 +192,6 @@ def _pieces(plan: MosaicPlan, progress: ProgressCallback | None) -> Pieces:
 
 def _ranges(pieces: Pieces) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return least and greatest finite value of each band; 0 and 0 of a band without any."""
-    import numpy as np
-
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for _, values in pieces():
         finite = np.isfinite(values)
@@ -208,7 +209,6 @@ def _write_picture(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> None:
-    import numpy as np
     import rasterio
 
     assert plan.bands is not None  # three of them

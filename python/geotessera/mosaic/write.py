@@ -105,6 +105,7 @@ def write_mosaic(
     overviews: bool = True,
     progress: ProgressCallback | None = None,
     resume: bool = True,
+    keep: bool = True,
     supply: Supply | None = None,
 ) -> MosaicReport:
     """Make a mosaic on disk.
@@ -137,6 +138,8 @@ def write_mosaic(
         Called with (blocks done, blocks in all, status text).
     resume : bool
         Whether to go on from what an earlier run of the same plan left.
+    keep : bool
+        Whether a run that fails leaves what is finished for the next one.
     supply : Supply, optional
         Who brings rasters that are not there yet.
 
@@ -182,8 +185,8 @@ def write_mosaic(
     finally:
         if work is not None:
             # What another plan left, and nothing to go on from, is no use to anybody.
-            (work.discard if whole or not len(record) else work.close)()
-        (record.discard if whole or not len(record) else record.close)()
+            (work.discard if whole or not keep or not len(record) else work.close)()
+        (record.discard if whole or not keep or not len(record) else record.close)()
     return report
 
 
