@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,11 @@ from geotessera.types import Block, Lattice, MosaicSource, QuantizedRaster, Wind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
+    from geotessera.mosaic.opener import Loan
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.rasters import MosaicRaster
     from geotessera.sources import RasterSource
@@ -38,6 +42,9 @@ _LARGEST = 2**28
 
 _SMALLEST = 32
 """Side of the smallest part that a window is cut into to keep to that."""
+
+_AHEAD = 4
+"""Calls of the kernel whose windows may be read ahead, by as many threads."""
 
 SPARSE = 8
 """A window so many times larger than what it gives is mapped instead of read: then it is a
@@ -76,8 +83,9 @@ def render(
     opener : Opener, optional
         Keeps sources open between calls; by default they are closed at the end.
     mapped : bool
-        Whether files are memory-mapped. Otherwise only the windows that are needed are read,
-        into buffers that are used again: what `window` needs stays in memory, nothing else.
+        Whether files are memory-mapped, and those that cannot be are read ahead by threads.
+        Otherwise only the windows that are needed are read, one after the other into buffers
+        that are used again: what a block of `window` needs is in memory, nothing else.
 
     Returns
     -------
@@ -99,8 +107,12 @@ def render(
     with ExitStack() as stack:
         if opener is None:
             opener = stack.enter_context(Opener())
-        for part in _squares(plan, whole):
-            _render_part(plan, part, _Target(whole, layout, values, factors), opener, mapped)
+        target = _Target(whole, layout, values, factors)
+        parts = (
+            piece for part in _squares(plan, whole) for piece in _pieces(plan, part, opener, mapped)
+        )
+        for piece in _read_ahead(plan, parts, opener) if mapped else parts:
+            piece.render(plan, target, opener)
     grid = plan.grid.window(whole)
     if plan.quantized:
         return QuantizedRaster(values, factors, grid, layout, provenance=plan.provenance)
@@ -189,36 +201,81 @@ def _parts(window: Window, size: int) -> Iterator[Window]:
             yield part
 
 
-def _render_part(
-    plan: MosaicPlan, part: Window, target: _Target, opener: Opener, mapped: bool
-) -> None:
-    """Make a part at once if its rasters' windows are small or mapped, else piece by piece."""
+def _pieces(plan: MosaicPlan, part: Window, opener: Opener, mapped: bool) -> Iterator[_Piece]:
+    """Yield a part at once if its rasters' windows are small or mapped, else piece by piece."""
     rasters = plan.rasters_of(part)
     if not rasters or (plan.clip is not None and covers_nothing(plan.clip, plan.grid, part)):
-        target.empty(part)
+        yield _Piece(part, ())
         return
-    needs = [need for at in rasters if (need := _Need.of(plan, at, part, opener, mapped))]
+    found = (_Need.of(plan, at, part, opener, mapped) for at in rasters)
+    needs = tuple(need for need in found if need is not None)
     side = max(part.height, part.width)
-    if sum(need.nbytes for need in needs) > _LARGEST and side > _SMALLEST:
-        size = SQUARE
-        while size >= side:
-            size //= 2
-        for piece in _parts(part, size):
-            _render_part(plan, piece, target, opener, mapped)
+    if sum(need.nbytes for need in needs) <= _LARGEST or side <= _SMALLEST:
+        yield _Piece(part, needs)
         return
-    with opener.buffers() as allocate:
-        sources = [need.read(plan, part, allocate) for need in needs]
-        _call(plan, part, target, sources)
-    if plan.clip is not None:
-        mask = inside(plan.clip, plan.grid, part)
-        if mask is not None:
-            target.empty(part, ~mask)
+    size = SQUARE
+    while size >= side:
+        size //= 2
+    for window in _parts(part, size):
+        yield from _pieces(plan, window, opener, mapped)
+
+
+def _read_ahead(plan: MosaicPlan, pieces: Iterator[_Piece], opener: Opener) -> Iterator[_Piece]:
+    """Yield pieces whose windows are read by threads: decoding takes longer than the kernel."""
+    pool: ThreadPoolExecutor | None = None
+    waiting: deque[_Piece] = deque()
+    most = min(_native.num_threads(), _AHEAD)
+    try:
+        for piece in pieces:
+            if any(need.nbytes for need in piece.needs):
+                pool = pool or ThreadPoolExecutor(most, thread_name_prefix="geotessera-mosaic")
+                piece.begin(plan, opener, pool)
+            waiting.append(piece)
+            while len(waiting) > most:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A part of a mosaic that is made by one call of the kernel, and what that needs."""
+
+    window: Window
+    needs: tuple[_Need, ...]
+    begun: Future[tuple[list[MosaicSource], Loan]] | None = None
+
+    def begin(self, plan: MosaicPlan, opener: Opener, pool: ThreadPoolExecutor) -> None:
+        """Have the windows read by a thread."""
+        self.begun = pool.submit(self._read, plan, opener)
+
+    def _read(self, plan: MosaicPlan, opener: Opener) -> tuple[list[MosaicSource], Loan]:
+        loan = opener.lend()
+        try:
+            return [need.read(plan, self.window, loan) for need in self.needs], loan
+        except BaseException:
+            loan.give_back()
+            raise
+
+    def render(self, plan: MosaicPlan, target: _Target, opener: Opener) -> None:
+        """Fill the window."""
+        if not self.needs:
+            target.empty(self.window)
+            return
+        sources, loan = self.begun.result() if self.begun else self._read(plan, opener)
+        try:
+            _call(plan, self.window, target, sources)
+        finally:
+            loan.give_back()
+        if plan.clip is not None:
+            mask = inside(plan.clip, plan.grid, self.window)
+            if mask is not None:
+                target.empty(self.window, ~mask)
 
 
 def _call(plan: MosaicPlan, part: Window, target: _Target, sources: list[MosaicSource]) -> None:
-    if not sources:
-        target.empty(part)
-        return
     epsg = plan.grid.epsg if has_closed_form(plan.grid.epsg) else None
     values, scales = target.part(part)
     _native.mosaic(

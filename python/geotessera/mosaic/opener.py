@@ -5,26 +5,44 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
 
     from geotessera.sources import RasterSource, SourceDescriptor
-    from geotessera.sources.base import Allocate
 
-__all__ = ["Opener"]
+__all__ = ["Loan", "Opener"]
 
 _PAGE = 2**20
 """Buffers are whole MiB, so that windows of nearly one size share them."""
 
 _IDLE = 6
 """Buffers kept for later: values and scales of the three tiles that a block usually meets."""
+
+
+class Loan:
+    """Memory on loan: call it for arrays, and give all of them back at once."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._lent: list[NDArray[np.uint8]] = []
+
+    def __call__(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return an array in C order; what it holds is undefined."""
+        import numpy as np
+
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        self._lent.append(self._opener._take(size))
+        return self._lent[-1][:size].view(dtype).reshape(shape)
+
+    def give_back(self) -> None:
+        """Let others use the memory; the arrays must not be used any more."""
+        lent, self._lent = self._lent, []
+        self._opener._keep(lent)
 
 
 class Opener:
@@ -69,23 +87,9 @@ class Opener:
             source.close()
         return found
 
-    @contextmanager
-    def buffers(self) -> Iterator[Allocate]:
-        """Lend memory: what is allocated is taken back at the end and used again."""
-        import numpy as np
-
-        lent: list[NDArray[np.uint8]] = []
-
-        def allocate(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-            size = math.prod(shape) * np.dtype(dtype).itemsize
-            lent.append(self._take(size))
-            return lent[-1][:size].view(dtype).reshape(shape)
-
-        try:
-            yield allocate
-        finally:
-            with self._lock:
-                self._idle = sorted([*self._idle, *lent], key=len)[-_IDLE:]
+    def lend(self) -> Loan:
+        """Return what lends memory, to be given back and used again."""
+        return Loan(self)
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         import numpy as np
@@ -97,6 +101,10 @@ class Opener:
             if self._idle:
                 self._idle.pop()  # too small, and soon replaced
         return np.empty(-(-size // _PAGE) * _PAGE, np.uint8)
+
+    def _keep(self, buffers: list[NDArray[np.uint8]]) -> None:
+        with self._lock:
+            self._idle = sorted([*self._idle, *buffers], key=len)[-_IDLE:]
 
     def close(self) -> None:
         """Close every source and let go of the memory; the opener can still be used."""
