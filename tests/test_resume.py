@@ -179,6 +179,7 @@ def test_a_damaged_part_is_found_out(server: LoopbackServer, group: Group) -> No
     part.write_bytes(spoilt)
     fetch(group)
     assert_whole(group, server.root)
+    assert sent(server) < 9000 - 3 * SPAN  # the sound blocks were used
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, -1, -20])
