@@ -39,6 +39,8 @@ __all__ = [
     "TruncatedError",
     "UnreachableError",
     "UnwritableDestination",
+    "YearError",
+    "ZoneError",
 ]
 
 
@@ -64,6 +66,22 @@ class EmptySelectionError(InputError):
 
 class DatasetMismatchError(InputError):
     """Data of different datasets that must not be mixed."""
+
+
+class YearError(InputError, KeyError):
+    """A year that a store, or one of its zones, does not hold."""
+
+    def __str__(self) -> str:
+        """Return the message itself; `KeyError` would quote it."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ZoneError(InputError, KeyError):
+    """A UTM zone that a store does not hold, or not with all that a reader needs."""
+
+    def __str__(self) -> str:
+        """Return the message itself; `KeyError` would quote it."""
+        return str(self.args[0]) if self.args else ""
 
 
 class RegistryError(GeoTesseraError, RuntimeError):
