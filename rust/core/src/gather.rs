@@ -81,7 +81,7 @@ impl Reader<'_> {
         let mut weights = [0.0; 4];
         let (mut count, mut centre, mut complete) = (0, 0, true);
         for tap in found.taps() {
-            let contains = tap.row == found.row && tap.col == found.col;
+            let contains = (tap.row, tap.col) == found.pixel();
             let space = &mut scratch[count * bands..(count + 1) * bands];
             let loaded = place(tap.row, tap.col).and_then(|at| self.load(at, space));
             match loaded {
@@ -133,7 +133,7 @@ impl Reader<'_> {
                     (weights[count], factors[count], lanes[count]) = (tap.weight, scale, lane);
                     count += 1;
                 }
-                _ if tap.row == found.row && tap.col == found.col => return Some(false),
+                _ if (tap.row, tap.col) == found.pixel() => return Some(false),
                 _ => {}
             }
         }
@@ -268,6 +268,10 @@ fn canonical(value: f64) -> f32 {
     if value.is_nan() { f32::NAN } else { value }
 }
 
+/// Bands at a time: sums that fit the registers, loaded before the first is stored, so that no
+/// overlap need be ruled out while the program runs.
+const CHUNK: usize = 16;
+
 /// The mean of as many complete lanes as there are weights, one to four.
 #[inline(always)]
 fn mean_of<T: Copy>(
@@ -294,7 +298,25 @@ fn mean<const K: usize, T: Copy>(
     let total: f64 = weights[1..].iter().fold(weights[0], |sum, w| sum + w);
     let weights: [f64; K] = std::array::from_fn(|k| weights[k] / total);
     let lanes: [&[T]; K] = std::array::from_fn(|k| &lanes[k][..out.len()]);
-    for (band, slot) in out.iter_mut().enumerate() {
+    let (chunks, rest) = out.as_chunks_mut::<CHUNK>();
+    let start = chunks.len() * CHUNK;
+    for (number, chunk) in chunks.iter_mut().enumerate() {
+        let parts: [&[T; CHUNK]; K] =
+            std::array::from_fn(|k| &lanes[k].as_chunks::<CHUNK>().0[number]);
+        let mut sums = [0.0; CHUNK];
+        for (band, sum) in sums.iter_mut().enumerate() {
+            *sum = weights[0] * f64::from(value(0, parts[0][band]));
+        }
+        for k in 1..K {
+            for (band, sum) in sums.iter_mut().enumerate() {
+                *sum += weights[k] * f64::from(value(k, parts[k][band]));
+            }
+        }
+        for (slot, sum) in chunk.iter_mut().zip(sums) {
+            slot.write(canonical(sum));
+        }
+    }
+    for (band, slot) in (start..).zip(rest) {
         let mut sum = weights[0] * f64::from(value(0, lanes[0][band]));
         for k in 1..K {
             sum += weights[k] * f64::from(value(k, lanes[k][band]));

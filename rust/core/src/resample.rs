@@ -23,28 +23,51 @@ pub struct Tap {
     pub weight: f64,
 }
 
-/// The pixels that make one value.
+/// The pixels that make one value: those of a column of pixels and of a row, crossed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Footprint {
-    /// Row of the pixel that contains the position.
-    pub row: usize,
-    /// Column of the pixel that contains the position.
-    pub col: usize,
-    taps: [Tap; 4],
-    len: usize,
+    row: Axis,
+    col: Axis,
 }
 
 impl Footprint {
-    /// One to four pixels in row-major order: inside the raster, of positive weight.
-    #[inline]
-    pub fn taps(&self) -> &[Tap] {
-        &self.taps[..self.len]
+    /// The footprint of two axes.
+    #[inline(always)]
+    pub(crate) fn of(row: Axis, col: Axis) -> Self {
+        Self { row, col }
+    }
+
+    /// Row and column of the pixel that contains the position.
+    #[inline(always)]
+    pub fn pixel(&self) -> (usize, usize) {
+        (self.row.pixel, self.col.pixel)
+    }
+
+    /// One to four pixels in row-major order: inside the raster, of positive weight; the
+    /// containing one is among them.
+    #[inline(always)]
+    pub fn taps(&self) -> impl Iterator<Item = Tap> + '_ {
+        let crossed = self.row.taps.into_iter().flat_map(|(row, wy)| {
+            let cross = move |(col, wx)| Tap {
+                row,
+                col,
+                weight: wy * wx,
+            };
+            self.col.taps.into_iter().map(cross)
+        });
+        crossed.filter(|tap| tap.weight > 0.0)
+    }
+
+    /// Whether the containing pixel is the only one.
+    #[inline(always)]
+    pub fn is_single(&self) -> bool {
+        self.row.is_single() && self.col.is_single()
     }
 
     /// (row, column) of every pixel that the value depends on, the containing one first.
     pub fn pixels(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let centre = (self.row, self.col);
-        let others = self.taps().iter().map(|tap| (tap.row, tap.col));
+        let centre = self.pixel();
+        let others = self.taps().map(|tap| (tap.row, tap.col));
         std::iter::once(centre).chain(others.filter(move |&at| at != centre))
     }
 }
@@ -95,9 +118,9 @@ pub fn footprint(
     rule: PixelRule,
     method: Method,
 ) -> Option<Footprint> {
-    let column = Axis::of(u, width, rule, method)?;
+    let col = Axis::of(u, width, rule, method)?;
     let row = Axis::of(v, height, rule, method)?;
-    Some(Footprint::of(row, column))
+    Some(Footprint { row, col })
 }
 
 /// A footprint along one axis.
@@ -120,29 +143,11 @@ impl Axis {
         };
         Some(Self { pixel, taps })
     }
-}
 
-impl Footprint {
-    /// The footprint of two axes.
     #[inline(always)]
-    pub(crate) fn of(row: Axis, column: Axis) -> Self {
-        let mut taps = [Tap::default(); 4];
-        let mut len = 0;
-        for (row, wy) in row.taps {
-            for (col, wx) in column.taps {
-                let weight = wy * wx;
-                if weight > 0.0 {
-                    taps[len] = Tap { row, col, weight };
-                    len += 1;
-                }
-            }
-        }
-        Self {
-            row: row.pixel,
-            col: column.pixel,
-            taps,
-            len,
-        }
+    fn is_single(&self) -> bool {
+        let [(_, first), (_, second)] = self.taps;
+        first == 0.0 || second == 0.0
     }
 }
 

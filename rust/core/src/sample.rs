@@ -369,19 +369,23 @@ impl<'a> Sampler<'a> {
         scratch: &mut [f32],
     ) {
         if let Some(pixels) = &mut out.pixels {
-            let at = found.map_or([-1, -1], |f| [f.row as i32, f.col as i32]);
+            let at = found.map_or([-1, -1], |f| {
+                let (row, col) = f.pixel();
+                [row as i32, col as i32]
+            });
             pixels.set([row, 0], at[0]);
             pixels.set([row, 1], at[1]);
         }
         let Some(found) = found else {
             return out.blank(row, status::OUTSIDE);
         };
-        if self.is_water(found.row, found.col) {
+        let (at, across) = found.pixel();
+        if self.is_water(at, across) {
             return out.blank(row, status::WATER);
         }
         let valid = match self.method {
             Method::Nearest => self
-                .place(found.row, found.col)
+                .place(at, across)
                 .and_then(|at| self.reader().load(at, out.row(row)))
                 .is_some(),
             Method::Bilinear => {

@@ -197,7 +197,10 @@ impl<'a> Line<'_, 'a> {
         }
         let (pending, count) = (&mut self.pending, &mut self.left);
         self.found.retain(|&(j, footprint)| {
-            let valid = reader.is_valid([footprint.row - top, footprint.col - left]);
+            let valid = {
+                let (row, col) = footprint.pixel();
+                reader.is_valid([row - top, col - left])
+            };
             if valid {
                 pending[j] = false;
                 *count -= 1;
@@ -215,23 +218,18 @@ impl<'a> Line<'_, 'a> {
         let place = |row: usize, col: usize| Some([row - top, col - left]);
         let mut rest = &self.found[..];
         while let Some(&(j, footprint)) = rest.first() {
-            if footprint.taps().len() > 1 {
+            if !footprint.is_single() {
                 out.blend(&reader, &footprint, place, &mut self.means, j);
                 rest = &rest[1..];
                 continue;
             }
+            let (row, col) = footprint.pixel();
             let follows = |(k, (to, next)): (usize, &(usize, Footprint))| {
-                *to == j + k
-                    && next.row == footprint.row
-                    && next.col == footprint.col + k
-                    && next.taps().len() == 1
+                *to == j + k && next.pixel() == (row, col + k) && next.is_single()
             };
-            let count = rest
-                .iter()
-                .enumerate()
-                .take_while(|&item| follows(item))
-                .count();
-            let from = [footprint.row - top, footprint.col - left];
+            let run = rest.iter().enumerate();
+            let count = run.take_while(|&item| follows(item)).count();
+            let from = [row - top, col - left];
             out.copy(self.how, &reader, from, j, count);
             rest = &rest[count..];
         }
