@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -261,6 +262,9 @@ def test_on_a_terminal_there_are_bars_and_tables_unless_it_is_dumb(
     assert "Downloading" in text
     assert ("\x1b[" in text) == (term != "dumb")
     assert ("━" in text) == (term != "dumb")
+    if term != "dumb":  # rate and time left
+        assert re.search(r"[1-9][\d.]* [kM]B/s", text)
+        assert re.search(r"\d:\d\d:\d\d", text)
 
 
 def test_one_long_step_without_news_is_shown_too(
