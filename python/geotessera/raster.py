@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from geotessera.sources.base import check_bands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -144,10 +144,9 @@ def create_rgb(
     if chosen is None or len(chosen) != 3:
         raise InputError(f"bands={bands!r}: expected three, for red, green and blue")
     plan = _plan(paths, target_crs, chosen, None)
-    pieces = _pieces(plan, progress_callback)
-    low, high = _ranges(pieces)
-    target = Path(output_path)
-    with atomic_path(target, suffix=".tif") as temporary:
+    with Opener() as opener, atomic_path(output_path, suffix=".tif") as temporary:
+        pieces = _pieces(plan, opener, progress_callback)
+        low, high = _ranges(pieces)
         _write_picture(plan, temporary, pieces, low, high)
     return str(output_path)
 
@@ -163,9 +162,8 @@ def _plan(
     return on_whole_pixels(plan_files(paths, crs, bounds=bounds, method="bilinear", bands=bands))
 
 
-def _pieces(plan: MosaicPlan, progress: ProgressCallback | None) -> Pieces:
+def _pieces(plan: MosaicPlan, opener: Opener, progress: ProgressCallback | None) -> Pieces:
     """Return what yields windows and their pixels, from the first block to the last."""
-    opener = Opener()
     total = 2 * plan.block_count
     kept: list[tuple[Window, NDArray[np.float32]]] = []
     done = 0

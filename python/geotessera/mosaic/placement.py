@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["on_whole_pixels"]
 
 _SAME_SIZE = 1e-9
-"""Relative difference of pixel sizes that are the same: 1 nm in a pixel of 10 m, 0.1 mm in a
-hundred thousand of them."""
+"""Relative difference of pixel sizes that are the same: 1 mm over 100,000 pixels of 10 m."""
 
 
 def on_whole_pixels(plan: MosaicPlan) -> MosaicPlan:
