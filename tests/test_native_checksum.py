@@ -68,6 +68,25 @@ def test_any_contiguous_buffer(data: Any) -> None:
     assert hasher.hexdigest("sha256") == hashlib.sha256(raw).hexdigest()
 
 
+def test_ranges_of_a_file(tmp_path: Path) -> None:
+    data = np.random.default_rng(1).bytes((1 << 20) + 70_001)
+    path = tmp_path / "part"
+    path.write_bytes(data)
+    hasher = Hasher("sha256", "md5")
+    assert hasher.update_file(path, 0, 33) == 33
+    assert hasher.update_file(str(path), 33, 33) == 0
+    assert hasher.update_file(path, 33, 1 << 20) == (1 << 20) - 33
+    assert hasher.update_file(path, 1 << 20, 1 << 40) == 70_001
+    assert hasher.update_file(path, 1 << 30, 1 << 31) == 0
+    assert hasher.length == len(data)
+    assert hasher.hexdigest("sha256") == hashlib.sha256(data).hexdigest()
+    assert hasher.hexdigest("md5") == hashlib.md5(data).hexdigest()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        hasher.update_file(tmp_path / "missing", 0, 1)
+    with pytest.raises(OverflowError):
+        hasher.update_file(path, -1, 5)
+
+
 def test_a_copy_goes_its_own_way() -> None:
     first = Hasher("sha256", "md5")
     first.update(b"ab")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_into"]
 
-PIECE_BYTES = 256 << 10
-"""What is read at once: it is still in the second-level cache when it is digested."""
+PIECE_BYTES = 8 << 20
+"""What is digested without a look at whether it is wanted still: 15 ms."""
 
 
 def read_into(
@@ -37,15 +37,11 @@ def read_into(
     OSError
         The file cannot be read.
     """
-    room = memoryview(bytearray(min(PIECE_BYTES, stop - start)))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while start < stop:
-            if wanted is not None and not wanted():
-                return False
-            count = file.readinto(room[: min(len(room), stop - start)])
-            if not count:
-                return False
-            hasher.update(room[:count])
-            start += count
+    while start < stop:
+        if wanted is not None and not wanted():
+            return False
+        end = min(start + PIECE_BYTES, stop)
+        if hasher.update_file(path, start, end) != end - start:
+            return False
+        start = end
     return True

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -146,6 +146,28 @@ impl Hasher {
             }
         }
         self.length += data.len() as u64;
+    }
+
+    /// Takes in the bytes of a file from `start` to `stop`, or to its end if that comes first.
+    ///
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// What the system says; what was read before is taken in.
+    pub fn update_file(&mut self, path: &Path, start: u64, stop: u64) -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut rest = file.take(stop.saturating_sub(start));
+        let mut buffer = vec![0; BUFFER.min(rest.limit() as usize)];
+        let before = self.length;
+        loop {
+            match rest.read(&mut buffer) {
+                Ok(0) => return Ok(self.length - before),
+                Ok(count) => self.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The digests so far in lower-case hexadecimal, in the order of the algorithms.

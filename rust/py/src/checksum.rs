@@ -19,6 +19,9 @@ use crate::error::to_py;
 
 /// Below this many bytes releasing the GIL costs more than the digest: `hashlib`'s number.
 const SMALL: usize = 2048;
+/// The same of a digest that runs at the speed of memory: 50 µs, which another thread that
+/// takes the GIL meanwhile may keep for longer.
+const SMALL_FAST: usize = 1 << 20;
 /// How often a waiting main thread looks for Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -91,14 +94,34 @@ impl Hasher {
         // this function. Who writes to it meanwhile gets the digest of a mixture, as with
         // `hashlib`.
         let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), length) };
-        if length < SMALL
+        if length <= SMALL_FAST
             && let Ok(mut state) = self.0.try_lock()
+            && (length < SMALL || state.algorithms().all(|each| each == Algorithm::Xxh128))
         {
             state.update(bytes);
             return Ok(());
         }
         py.detach(|| self.lock().update(bytes));
         Ok(())
+    }
+
+    /// Take in a range of a file, without the GIL, and return how many bytes of it there were.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str or path-like
+    ///     The file.
+    /// start, stop : int
+    ///     First byte, last byte + 1. A file that ends before is read to its end.
+    ///
+    /// Raises
+    /// ------
+    /// OSError
+    ///     The file cannot be read.
+    #[pyo3(signature = (path, start, stop, /))]
+    fn update_file(&self, py: Python<'_>, path: PathBuf, start: u64, stop: u64) -> PyResult<u64> {
+        py.detach(|| self.lock().update_file(&path, start, stop))
+            .or_else(|error| Err(PyErr::from_value(os_error(py, &error, &path)?)))
     }
 
     /// Return an independent hasher that has seen the same bytes.
