@@ -14,7 +14,7 @@ from rasterio.warp import Resampling, reproject
 from geotessera.grid import tile_footprint
 from geotessera.layout import local_tile_files
 from geotessera.mosaic import MosaicRaster
-from geotessera.mosaic.grids import has_closed_form
+from geotessera.sampling import has_exact_projection
 from geotessera.sources import NpyTile
 from geotessera.types import GridSpec, Provenance, TileId
 
@@ -123,7 +123,7 @@ def owners(grid: GridSpec) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArra
         move = Transformer.from_crs(grid.crs_name, "EPSG:4326", always_xy=True)
         lon, lat = move.transform(x, y)
     lon = (lon + 180) % 360 - 180
-    close = 1e-7 if has_closed_form(grid.epsg) else 1e-5
+    close = 1e-7 if has_exact_projection(grid.epsg) else 1e-5
     sure = np.abs(lon * 10 - np.round(lon * 10)) > close
     sure &= np.abs(lat * 10 - np.round(lat * 10)) > close
     return np.floor(lon * 10).astype(int), np.floor(lat * 10).astype(int), sure
@@ -167,7 +167,7 @@ def oracle(
     certain = np.ones(out.shape[:2], bool)
     column, row, sure = owners(grid)
     made = []
-    close = TIE[has_closed_form(grid.epsg)]
+    close = TIE[has_exact_projection(grid.epsg)]
     for tile in tiles:
         u, v = pixel_positions(grid, tile.grid)
         with np.errstate(invalid="ignore"):

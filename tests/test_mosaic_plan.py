@@ -219,6 +219,12 @@ def test_like_xarray_objects() -> None:
     data = xarray.DataArray(np.zeros((40, 30)), coords={"y": y, "x": x}, dims=("y", "x"))
     rio = data.assign_coords(spatial_ref=0)
     rio.spatial_ref.attrs["crs_wkt"] = LIKE.crs.to_wkt()
+    # What differences of coordinates lose, the transform beside them keeps.
+    skewed = rio.assign_coords(x=x + 1e-7 * np.arange(30))
+    skewed.spatial_ref.attrs["GeoTransform"] = "300000 20 0 5790000 0 -20"
+    assert grid_like(skewed) == LIKE
+    skewed.spatial_ref.attrs["GeoTransform"] = "0 20 0 0 0 -20"  # of another raster
+    assert grid_like(skewed).bounds == pytest.approx(LIKE.bounds)
     plain = data.assign_attrs(crs="EPSG:32631")
     coded = data.assign_attrs({"proj:code": "EPSG:32631"})
     for like in (rio, plain, coded, rio.to_dataset(name="a")):

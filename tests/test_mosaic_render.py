@@ -14,6 +14,7 @@ from pyproj import Transformer
 
 from geotessera import _native
 from geotessera.errors import FormatError, InputError
+from geotessera.export import export_tile
 from geotessera.mosaic import (
     MosaicPlan,
     MosaicRaster,
@@ -23,7 +24,9 @@ from geotessera.mosaic import (
     plan_region,
     render,
 )
-from geotessera.types import GridSpec, QuantizedRaster, Window
+from geotessera.sources import GeoTiff
+from geotessera.sources.npy_file import NpyFile
+from geotessera.types import GridSpec, QuantizedRaster, TileId, Window
 from mosaic_world import MadeTile, centres, make_tile, oracle, owners, pixel_positions, same_bits
 
 if TYPE_CHECKING:
@@ -373,3 +376,57 @@ def test_rasters_that_changed_are_refused(tmp_path: Path) -> None:
     tile.descriptor.embedding.unlink()  # type: ignore[union-attr]
     with pytest.raises(FileNotFoundError):
         render(plan)
+
+
+def test_unmapped_mosaics_read_their_windows_and_map_nothing(
+    tiles: list[MadeTile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    plain = NpyFile.read
+
+    def counting(self: NpyFile, window: Window, out: np.ndarray) -> None:
+        read.append(out.nbytes)
+        plain(self, window, out)
+
+    def refuse(self: NpyFile) -> None:
+        raise AssertionError(f"{self.path} is mapped")
+
+    plan = plan_like(rasters(tiles), tiles[0].grid)
+    window = Window(200, 100, 90, 120)
+    expected = render(plan, window).values
+    monkeypatch.setattr(NpyFile, "read", counting)
+    monkeypatch.setattr(NpyFile, "map", refuse)
+    found = render(plan, window, mapped=False)
+    assert same_bits(found.values, expected)
+    assert window.height * window.width * (3 + 4) < sum(read)
+    assert sum(read) < 1.2 * window.height * window.width * (3 + 4)
+
+
+def test_scales_of_both_kinds_go_together(tmp_path: Path) -> None:
+    pair = [make_tile(tmp_path, 23.95, 70.95), make_tile(tmp_path, 24.05, 70.95, per_band=True)]
+    box = (23.99, 70.97, 24.01, 70.98)
+    expected = render(plan_region(rasters(pair), box, 32634)).values
+    plan = plan_region(rasters(pair), box, 32634, quantized=True)
+    assert plan.scales_per_band
+    assert plan.pixel_bytes == 3 * 5
+    for layout in ("hwc", "chw"):
+        found = render(plan, layout=layout)  # type: ignore[arg-type]
+        assert isinstance(found, QuantizedRaster)
+        assert found.scales is not None
+        assert found.scales.shape == found.values.shape
+        made = found.dequantize()
+        made = made if layout == "hwc" else np.moveaxis(made, 0, -1)
+        assert same_bits(np.ascontiguousarray(made), expected)
+
+
+def test_exported_tiles_and_npy_tiles_go_together(tmp_path: Path) -> None:
+    pair = [make_tile(tmp_path, lon, 70.95) for lon in (23.95, 24.05)]
+    path = tmp_path / "grid_24.05_70.95_2024.tiff"
+    export_tile(pair[1].descriptor.open(), path, tile=TileId(2024, 24.05, 70.95),
+                dataset=("1.1", "cambridge"))  # fmt: skip
+    box = (23.99, 70.97, 24.01, 70.98)
+    expected = render(plan_region(rasters(pair), box, "EPSG:3413", method="bilinear")).values
+    mixed = plan_region([pair[0].raster, GeoTiff(path)], box, "EPSG:3413", method="bilinear")
+    assert mixed.rasters[1].cell == (240, 709)
+    for mapped in (True, False):
+        assert same_bits(render(mixed, mapped=mapped).values, expected)

@@ -17,10 +17,10 @@ from geotessera.mosaic.execute import render
 from geotessera.mosaic.grids import (
     crs_code,
     default_resolution,
-    grid_like,
     grid_of_bounds,
     project_bbox,
 )
+from geotessera.mosaic.like import grid_like
 from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import MosaicRaster
 from geotessera.regions import Region

@@ -2,7 +2,8 @@
 
 from geotessera.mosaic.build import plan_files, plan_like, plan_region, region_grid
 from geotessera.mosaic.execute import render
-from geotessera.mosaic.grids import crs_code, grid_around, grid_like, grid_of_bounds, project_bbox
+from geotessera.mosaic.grids import crs_code, grid_around, grid_of_bounds, project_bbox
+from geotessera.mosaic.like import grid_like
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.plan import BLOCK, MosaicPlan
 from geotessera.mosaic.rasters import MosaicRaster

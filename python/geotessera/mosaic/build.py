@@ -13,10 +13,10 @@ from geotessera.mosaic.grids import (
     crs_code,
     default_resolution,
     grid_around,
-    grid_like,
     grid_of_bounds,
     project_bbox,
 )
+from geotessera.mosaic.like import grid_like
 from geotessera.mosaic.plan import MosaicPlan
 from geotessera.mosaic.rasters import MosaicRaster
 from geotessera.regions import Region

@@ -13,12 +13,13 @@ import numpy as np
 from geotessera import _native
 from geotessera.errors import FormatError, InputError
 from geotessera.mosaic.clip import covers_nothing, inside
-from geotessera.mosaic.grids import has_closed_form, period_of
-from geotessera.mosaic.lattices import SQUARE, lattice_of
+from geotessera.mosaic.lattices import SQUARE
 from geotessera.mosaic.opener import Opener
-from geotessera.mosaic.reach import overlap, shares_axes, source_window
+from geotessera.mosaic.places import lonlat, needs_lattices, position
+from geotessera.mosaic.reach import overlap, source_window
+from geotessera.sampling import has_exact_projection
 from geotessera.sources.base import check_window
-from geotessera.types import Block, Lattice, MosaicSource, QuantizedRaster, Window
+from geotessera.types import Block, MosaicSource, QuantizedRaster, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,12 +185,10 @@ def _output(name: str, given: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
 def _squares(plan: MosaicPlan, window: Window) -> Iterator[Window]:
     """Yield the window, in parts that lie in one square of a lattice each where one is needed."""
-    if has_closed_form(plan.grid.epsg) and all(
-        _position_kind(plan, raster) != "lattice" for raster in plan.rasters
-    ):
+    if needs_lattices(plan):
+        yield from _parts(window, SQUARE)
+    else:
         yield window
-        return
-    yield from _parts(window, SQUARE)
 
 
 def _parts(window: Window, size: int) -> Iterator[Window]:
@@ -276,14 +275,14 @@ class _Piece:
 
 
 def _call(plan: MosaicPlan, part: Window, target: _Target, sources: list[MosaicSource]) -> None:
-    epsg = plan.grid.epsg if has_closed_form(plan.grid.epsg) else None
+    epsg = plan.grid.epsg if has_exact_projection(plan.grid.epsg) else None
     values, scales = target.part(part)
     _native.mosaic(
         sources,
         plan.grid.transform,
         part,
         epsg=epsg,
-        lonlat=None if epsg is not None else _lonlat(plan, part, sources),
+        lonlat=None if epsg is not None else lonlat(plan, part, sources),
         method=plan.method,
         bands=plan.bands,
         out=values,
@@ -331,7 +330,7 @@ class _Need:
             self.window,
             (raster.grid.height, raster.grid.width),
             raster.grid.transform,
-            _position(plan, raster, part),
+            position(plan, raster, part),
             raster.cell,
             block.layout,
             block.nodata,
@@ -349,56 +348,3 @@ def _checked(source: RasterSource, raster: MosaicRaster) -> RasterSource:
             f"{raster.grid.crs_name[:40]}. Plan again."
         )
     return source
-
-
-# --- Where pixels are ------------------------------------------------------------------
-
-
-def _position_kind(plan: MosaicPlan, raster: MosaicRaster) -> str:
-    if shares_axes(plan.grid, raster.grid):
-        return "same"
-    code = raster.grid.epsg
-    exact = has_closed_form(code) and has_closed_form(plan.grid.epsg)
-    # A CRS that goes round the globe is left to the kernel, which knows how far round is.
-    return "epsg" if exact or code in (4326, 3857) else "lattice"
-
-
-def _position(plan: MosaicPlan, raster: MosaicRaster, part: Window) -> Any:
-    kind, code = _position_kind(plan, raster), raster.grid.epsg_or_wkt
-    if kind == "same":
-        return "same"
-    if kind == "epsg":
-        return code
-    a, _, _, _, e, _ = raster.grid.transform
-    row, col = part.row // SQUARE * SQUARE, part.col // SQUARE * SQUARE
-    lattice = lattice_of(plan.grid, row, col, code, (a, -e))
-    period = period_of(code)
-    if period is None:
-        return lattice
-    left, _, right, _ = raster.grid.bounds
-    middle = float(np.nanmean(lattice.nodes[..., 0]))
-    turns = np.floor((middle - (left + right) / 2) / period + 0.5) * period
-    if not np.isfinite(turns) or not turns:
-        return lattice
-    return lattice._replace(nodes=lattice.nodes - np.array([turns, 0.0]))
-
-
-def _lonlat(plan: MosaicPlan, part: Window, sources: list[MosaicSource]) -> Lattice | None:
-    """Return the lattice of longitude and latitude, if a source asks for them."""
-    epsgs = {source.position for source in sources if isinstance(source.position, int)}
-    if not epsgs and all(source.cell is None for source in sources):
-        return None
-    row, col = part.row // SQUARE * SQUARE, part.col // SQUARE * SQUARE
-    sizes = [_degrees(raster) for raster in plan.rasters if raster.grid.epsg in (4326, 3857)]
-    pixel = None if not sizes else (min(size[0] for size in sizes), min(s[1] for s in sizes))
-    return lattice_of(plan.grid, row, col, 4326, pixel)
-
-
-def _degrees(raster: MosaicRaster) -> tuple[float, float]:
-    a, _, _, _, e, _ = raster.grid.transform
-    if raster.grid.epsg == 4326:
-        return a, -e
-    # The latitudes of a Mercator pixel shrink towards the poles.
-    metres = 20037508.34
-    top = max(abs(raster.grid.bounds[1]), abs(raster.grid.bounds[3]))
-    return a / metres * 180, -e / metres * 180 / float(np.cosh(top / 6378137.0))

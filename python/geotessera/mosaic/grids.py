@@ -1,14 +1,13 @@
-"""The grid of a mosaic: from a box and a CRS, from rasters, or like something that has one."""
+"""The grid of a mosaic: from a box and a CRS, or from rasters."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera import _native
-from geotessera.errors import FormatError, InputError
+from geotessera.errors import InputError
+from geotessera.sampling import has_exact_projection
 from geotessera.types import BBox, GridSpec
 
 if TYPE_CHECKING:
@@ -22,27 +21,12 @@ __all__ = [
     "crs_code",
     "default_resolution",
     "grid_around",
-    "grid_like",
     "grid_of_bounds",
-    "has_closed_form",
     "project_bbox",
 ]
 
 MERCATOR_PERIOD = 2 * math.pi * 6378137.0
 """Once round the globe in EPSG:3857, metres."""
-
-_GEOGRAPHIC_NAMES = {"lon", "lat", "longitude", "latitude"}
-_AXES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("easting", "northing"))
-
-_EVEN = 1e-3
-"""How far from even the steps of coordinates may be, in pixels."""
-
-
-def has_closed_form(epsg: int | None) -> bool:
-    """Return whether the kernels know the CRS: UTM on WGS84, EPSG:4326 or EPSG:3857."""
-    if epsg is None:
-        return False
-    return epsg in (4326, 3857) or (epsg // 100 in (326, 327) and 1 <= epsg % 100 <= 60)
 
 
 def crs_code(crs: Any) -> int | str:
@@ -260,7 +244,7 @@ def _away_from_antimeridian(raster: GridSpec) -> GridSpec:
     import numpy as np
 
     epsg = raster.epsg
-    if epsg is None or epsg % 100 not in (1, 60) or not has_closed_form(epsg):
+    if epsg is None or epsg % 100 not in (1, 60) or not has_exact_projection(epsg):
         return raster
     left, bottom, right, top = raster.bounds
     x, y = np.array([left, right, left, right]), np.array([bottom, bottom, top, top])
@@ -320,132 +304,3 @@ def _bounds_in(raster: GridSpec, code: int | str, resolution: tuple[float, float
 def _turned(box: Bounds, first: Bounds, period: float) -> Bounds:
     turns = math.floor((first[0] - box[0]) / period + 0.5) * period
     return box[0] + turns, box[1], box[2] + turns, box[3]
-
-
-# --- Like something --------------------------------------------------------------------
-
-
-def grid_like(like: Any) -> GridSpec:
-    """Return the grid of something that has one.
-
-    Parameters
-    ----------
-    like : GridSpec, path, xarray object, GeoBox or raster
-        The path of a raster file; an xarray DataArray or Dataset with a CRS (the ``rio`` or
-        ``odc`` accessor, a ``spatial_ref`` coordinate, or a ``crs`` or ``proj:…`` attribute)
-        and evenly spaced coordinates x and y or lon and lat; anything with ``crs``, ``affine``
-        or ``transform``, and ``shape``, such as odc-geo's GeoBox or a rasterio dataset.
-
-    Raises
-    ------
-    InputError
-        (a `ValueError`) for anything else, and for grids that are not north-up.
-    """
-    if isinstance(like, GridSpec):
-        grid = like
-    elif isinstance(like, str | os.PathLike):
-        grid = _grid_of_file(like)
-    elif hasattr(like, "coords") and hasattr(like, "attrs"):
-        grid = _grid_of_xarray(like)
-    else:
-        grid = _grid_of_box(like)
-    a, b, _, d, e, _ = grid.transform
-    if b or d or a <= 0 or e >= 0 or not all(map(math.isfinite, grid.transform)):
-        raise InputError(
-            f"like={_short_repr(like)} is not north-up (transform {grid.transform}): rotated "
-            "grids and rows from south to north are not supported; sort y from north to south"
-        )
-    return grid
-
-
-def _short_repr(value: object) -> str:
-    return f"{type(value).__name__}" if hasattr(value, "coords") else f"{value!r:.80}"
-
-
-def _grid_of_file(path: str | os.PathLike[str]) -> GridSpec:
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    from geotessera.sources.tiff import grid_of
-
-    name = os.fspath(path)
-    if "://" not in name and not name.startswith("/vsi") and not Path(name).exists():
-        raise InputError(f"like={name!r}: there is no such file")
-    try:
-        with rasterio.open(name) as dataset:
-            return grid_of(Path(name), dataset)
-    except (RasterioError, FormatError) as error:
-        raise InputError(f"like={name!r} is no raster with a grid: {error}") from error
-
-
-def _grid_of_box(box: Any) -> GridSpec:
-    affine = getattr(box, "affine", None) or getattr(box, "transform", None)
-    shape, crs = getattr(box, "shape", None), getattr(box, "crs", None)
-    if affine is None or shape is None or not crs:
-        raise InputError(
-            f"like={box!r:.80} has no grid: expected a GridSpec, the path of a raster, an xarray "
-            "object with a CRS, or an object with crs, affine and shape such as odc-geo's GeoBox"
-        )
-    height, width = (int(size) for size in tuple(shape)[-2:])
-    return GridSpec(crs_code(crs), _six(affine), height, width)
-
-
-def _six(affine: Any) -> tuple[float, float, float, float, float, float]:
-    a, b, c, d, e, f = (float(value) for value in tuple(affine)[:6])
-    return a, b, c, d, e, f
-
-
-def _grid_of_xarray(data: Any) -> GridSpec:
-    if (geobox := getattr(getattr(data, "odc", None), "geobox", None)) is not None:
-        return _grid_of_box(geobox)
-    for names in _AXES:
-        if all(name in data.coords and data.coords[name].ndim == 1 for name in names):
-            across, down = (data.coords[name] for name in names)
-            break
-    else:
-        raise InputError(
-            "like= has no one-dimensional coordinates x and y, or lon and lat: found "
-            f"{sorted(map(str, data.coords))}"
-        )
-    crs = _crs_of_xarray(data)
-    if crs is None and names[0] in _GEOGRAPHIC_NAMES:
-        crs = 4326
-    if crs is None:
-        raise InputError(
-            "like= declares no CRS: write one with .rio.write_crs(), or set attrs['crs']"
-        )
-    a, c, width = _even_steps(across, names[0])
-    e, f, height = _even_steps(down, names[1])
-    return GridSpec(crs_code(crs), (a, 0.0, c, 0.0, e, f), height, width)
-
-
-def _crs_of_xarray(data: Any) -> Any:
-    """Return what says the CRS: a coordinate without axes, an attribute, or None."""
-    mapping = getattr(data, "encoding", {}).get("grid_mapping") or data.attrs.get("grid_mapping")
-    for name in (mapping, "spatial_ref", "crs"):
-        if name is not None and name in data.coords:
-            attrs = data.coords[name].attrs
-            for key in ("crs_wkt", "spatial_ref", "epsg_code"):
-                if attrs.get(key):
-                    return attrs[key]
-    rio = getattr(data, "rio", None)
-    if rio is not None and getattr(rio, "crs", None):
-        return rio.crs
-    for key in ("crs", "crs_wkt", "proj:code", "proj:wkt2", "proj:epsg", "spatial_ref"):
-        if data.attrs.get(key):
-            return data.attrs[key]
-    return None
-
-
-def _even_steps(axis: Any, name: str) -> tuple[float, float, int]:
-    """Return step, outer edge of the first pixel, and count of evenly spaced pixel centres."""
-    import numpy as np
-
-    values = np.asarray(axis.values, np.float64)
-    if len(values) < 2:
-        raise InputError(f"like= has {len(values)} coordinate(s) {name}: at least 2 are needed")
-    step = float(values[-1] - values[0]) / (len(values) - 1)
-    even = values[0] + step * np.arange(len(values))
-    if not step or not bool((np.abs(values - even) <= _EVEN * abs(step)).all()):
-        raise InputError(f"the coordinates {name} of like= are not evenly spaced")
-    return step, float(values[0]) - step / 2, len(values)

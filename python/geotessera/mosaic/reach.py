@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geotessera.mosaic.grids import has_closed_form, period_of
+from geotessera.mosaic.grids import period_of
 from geotessera.mosaic.transforms import transform
+from geotessera.sampling import has_exact_projection
 from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _holds_pole(grid: GridSpec, other: GridSpec) -> bool:
 
     Only where the other one goes round the globe along x: there the pole is an edge.
     """
-    if period_of(other.epsg_or_wkt) is None or has_closed_form(grid.epsg):
+    if period_of(other.epsg_or_wkt) is None or has_exact_projection(grid.epsg):
         return False
     pole = transform(np.zeros(2), np.array([90.0, -90.0]), 4326, grid.epsg_or_wkt)
     left, bottom, right, top = grid.bounds

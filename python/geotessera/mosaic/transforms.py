@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera import _native
-from geotessera.mosaic.grids import has_closed_form
+from geotessera.sampling import has_exact_projection
 from geotessera.types import GridSpec
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def transform(
     if (
         isinstance(source, int)
         and isinstance(target, int)
-        and has_closed_form(source)
-        and has_closed_form(target)
+        and has_exact_projection(source)
+        and has_exact_projection(target)
     ):
         lon, lat = _native.unproject(x.ravel(), y.ravel(), source)
         across, down = _native.project(lon, lat, target)
