@@ -28,10 +28,12 @@ __all__ = [
     "InputError",
     "NotFoundError",
     "NotPublishedError",
+    "OfflineError",
     "ReadOnlyError",
     "RegistryError",
     "SizeMismatchError",
     "StalledError",
+    "StoreNotFoundError",
     "ThrottledError",
     "TileError",
     "TileNotFoundError",
@@ -108,6 +110,14 @@ class TileNotFoundError(TileError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class StoreNotFoundError(GeoTesseraError, FileNotFoundError):
+    """A directory of a store that does not exist."""
+
+    def __str__(self) -> str:
+        """Return the message itself; `OSError` would look for an errno."""
+        return str(self.args[0]) if self.args else ""
+
+
 class TransferError(GeoTesseraError, OSError):
     """Bytes that could not be transferred.
 
@@ -166,6 +176,12 @@ class UnreachableError(TransferError):
 
 class StalledError(UnreachableError):
     """A whole transfer in which no byte arrived for the stall timeout."""
+
+
+class OfflineError(UnreachableError):
+    """Bytes that are not in the cache, while nothing may be asked of a server."""
+
+    passing = False
 
 
 class TruncatedError(TransferError):

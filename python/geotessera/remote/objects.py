@@ -1,0 +1,262 @@
+"""Objects of a store, whole or in part, wherever they are: what every reader of one can do.
+
+A location is a directory, an ``http(s)://`` or ``s3://`` URL, another URL that fsspec knows, or
+a Zarr store object. `open_reader` makes the reader that fits; all of them behave alike:
+
+- What does not exist is None; whatever else goes wrong is an error, never missing bytes.
+- A range has exactly the bytes that were asked for, or it is an error.
+- All ranges of one object are of one version of it. An object that changed meanwhile raises
+  `ChangedError`, until `ObjectReader.forget` is called.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from geotessera.errors import ChangedError, InputError, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+__all__ = ["KeyRange", "ObjectReader", "Suffix", "Traffic", "open_reader"]
+
+type KeyRange = tuple[str, int, int]
+"""An object's key, the first byte, and how many."""
+
+
+class Suffix(NamedTuple):
+    """The last bytes of an object.
+
+    Parameters
+    ----------
+    data : bytes
+        They.
+    version : str
+        Of the object, as `ObjectReader.get_ranges` takes it; "" where it is not known.
+    """
+
+    data: bytes
+    version: str
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a reader asked for.
+
+    Parameters
+    ----------
+    requests : int
+        Requests that were answered; reads of files for a directory.
+    bytes : int
+        Bytes of their bodies.
+    hits : int
+        Objects and ranges that a cache on disk answered.
+    """
+
+    requests: int = 0
+    bytes: int = 0
+    hits: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, requests: int = 0, size: int = 0, hits: int = 0) -> None:
+        """Count more."""
+        with self._lock:
+            self.requests += requests
+            self.bytes += size
+            self.hits += hits
+
+    def reset(self) -> None:
+        """Count from 0 again."""
+        with self._lock:
+            self.requests = self.bytes = self.hits = 0
+
+
+class ObjectReader(ABC):
+    """Reads the objects below a location; safe to use from many threads.
+
+    Parameters
+    ----------
+    location : str
+        The location's one spelling.
+
+    Attributes
+    ----------
+    location : str
+        As above.
+    traffic : Traffic
+        What was asked for so far.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.traffic = Traffic()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.location!r})"
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Return a whole object, in its newest version; None if there is none.
+
+        Parameters
+        ----------
+        key : str
+            Its name below the location, with ``/``.
+
+        Raises
+        ------
+        TransferError
+            (an `OSError`) if it could not be had.
+        """
+
+    @abstractmethod
+    def read_suffix(self, key: str, length: int) -> Suffix | None:
+        """Return the last bytes of an object, and its version; None if there is none.
+
+        Raises
+        ------
+        TruncatedError
+            The object is shorter.
+        ChangedError
+            The object changed since its first range was read.
+        TransferError
+            (an `OSError`) if they could not be had.
+        """
+
+    @abstractmethod
+    def get_ranges(
+        self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
+    ) -> list[bytes | None]:
+        """Return ranges of objects, read in parallel.
+
+        Parameters
+        ----------
+        ranges : sequence of (str, int, int)
+            Keys, first bytes and lengths, in any order.
+        versions : mapping of str to str, optional
+            By key, the version that an object must have: the one in which the index that
+            says where its ranges are was read.
+
+        Returns
+        -------
+        list of bytes or None
+            In the order of `ranges`; None for what does not exist.
+
+        Raises
+        ------
+        TruncatedError
+            An object ends before a range does.
+        ChangedError
+            An object has another version; call `forget`, and begin with its index.
+        TransferError
+            (an `OSError`) if they could not be had.
+        """
+
+    def forget(self, key: str) -> None:  # noqa: B027 - nothing to do for readers without memory
+        """Take an object for another one from now on: it has changed."""
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        """Return a range of an object; see `get_ranges`."""
+        return self.get_ranges([(key, start, length)])[0]
+
+    def get_suffix(self, key: str, length: int) -> bytes | None:
+        """Return the last bytes of an object; see `read_suffix`."""
+        found = self.read_suffix(key, length)
+        return None if found is None else found.data
+
+    def get_ranges_ahead(
+        self, batches: Iterable[Sequence[KeyRange]], ahead: int = 1
+    ) -> Iterator[list[bytes | None]]:
+        """Yield what `get_ranges` returns for each batch, while the next ones are read.
+
+        Parameters
+        ----------
+        batches : iterable of sequence of (str, int, int)
+            Taken one by one; its code runs in the caller's thread.
+        ahead : int
+            How many batches are read while the caller works on one.
+        """
+        with _ahead(ahead) as executor:
+            waiting: deque[Future[list[bytes | None]]] = deque()
+            for batch in batches:
+                waiting.append(executor.submit(self.get_ranges, batch))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing
+        """Give up what is held open; the reader can still be used."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _ahead(count: int) -> Iterator[ThreadPoolExecutor]:
+    executor = ThreadPoolExecutor(max(count, 1) + 1, "geotessera-ahead")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def check_range(key: str, start: int, length: int) -> None:
+    """Raise `InputError` (a `ValueError`) unless a range can exist."""
+    if start < 0 or length < 0:
+        raise InputError(f"{key}: {length} bytes at {start} are no range")
+
+
+def too_short(url: str, what: str) -> TruncatedError:
+    """Return the error of an object that ends before a range does."""
+    error = TruncatedError(
+        f"{url} {what}: try again; if it stays so, the store's copy is damaged", url=url
+    )
+    error.passing = False
+    return error
+
+
+def changed(url: str) -> ChangedError:
+    """Return the error of an object that is not the one of which a range was read before."""
+    return ChangedError(f"{url} changed while it was read: try again", url=url)
+
+
+def open_reader(
+    location: str | os.PathLike[str] | Any,
+) -> ObjectReader:
+    """Return the reader of a location.
+
+    Parameters
+    ----------
+    location : str, path or zarr.abc.store.Store
+        A directory, a ``file://`` URL, or a Zarr store object, which is used as it is.
+
+    Raises
+    ------
+    StoreNotFoundError
+        (a `FileNotFoundError`) if a directory does not exist.
+    InputError
+        (a `ValueError`) for what is no location.
+    """
+    from geotessera.remote.objects_local import LocalReader
+
+    if isinstance(location, str | os.PathLike):
+        text = os.fspath(location)
+        scheme, separator, _ = text.partition("://")
+        if not separator or scheme.lower() == "file":
+            return LocalReader(text)
+        raise InputError(f"{text} has the scheme {scheme!r}: expected a path")
+    from geotessera.remote.objects_zarr import StoreReader
+
+    return StoreReader(location)

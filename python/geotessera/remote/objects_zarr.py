@@ -1,0 +1,122 @@
+"""Objects of a Zarr store object that the caller made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from geotessera.errors import GeoTesseraError, InputError, TransferError
+from geotessera.remote.objects import ObjectReader, Suffix, check_range, too_short
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from zarr.abc.store import ByteRequest, Store
+
+    from geotessera.remote.objects import KeyRange
+
+__all__ = ["StoreReader"]
+
+_AT_ONCE = 64
+"""Ranges that are asked for at the same time; the store has its own cap on connections."""
+
+
+class StoreReader(ObjectReader):
+    """Reads through a Zarr store object: with its connections, retries and caches.
+
+    Nothing is known of versions there, so a change of an object is not noticed.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The store.
+    location : str, optional
+        What errors call it, by default its ``str``.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if it is no store.
+    """
+
+    def __init__(self, store: Store, location: str | None = None) -> None:
+        from zarr.abc.store import Store
+
+        if not isinstance(store, Store):
+            raise InputError(
+                f"{store!r:.100} is no location of a store: expected a path, a URL or a Zarr store"
+            )
+        super().__init__(str(store) if location is None else location)
+        self.store = store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the store."""
+        return StoreReader, (self.store, self.location)
+
+    def get(self, key: str) -> bytes | None:
+        """Return a whole object; see `ObjectReader.get`."""
+        return self._run(key, self._get(key, None))
+
+    def read_suffix(self, key: str, length: int) -> Suffix | None:
+        """Return the last bytes of an object; see `ObjectReader.read_suffix`."""
+        from zarr.abc.store import SuffixByteRequest
+
+        check_range(key, 0, length)
+        data = self._run(key, self._get(key, SuffixByteRequest(length)))
+        if data is None:
+            return None
+        if len(data) != length:
+            raise too_short(self._name(key), f"has only {len(data):,} of {length:,} bytes")
+        return Suffix(data, "")
+
+    def get_ranges(
+        self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
+    ) -> list[bytes | None]:
+        """Return ranges of objects; see `ObjectReader.get_ranges`."""
+        from zarr.abc.store import RangeByteRequest
+
+        for each in ranges:
+            check_range(*each)
+
+        async def all_of_them() -> list[bytes | None]:
+            turn = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(key: str, start: int, length: int) -> bytes | None:
+                async with turn:
+                    return await self._get(key, RangeByteRequest(start, start + length))
+
+            return await asyncio.gather(*(one(*each) for each in ranges))
+
+        found = self._run("", all_of_them())
+        for (key, start, length), data in zip(ranges, found, strict=True):
+            if data is not None and len(data) != length:
+                raise too_short(
+                    self._name(key), f"has {len(data):,} of the {length:,} bytes at {start:,}"
+                )
+        return found
+
+    async def _get(self, key: str, part: ByteRequest | None) -> bytes | None:
+        from zarr.core.buffer import default_buffer_prototype
+
+        found = await self.store.get(key, default_buffer_prototype(), part)
+        if found is None:
+            return None
+        data = found.to_bytes()
+        self.traffic.add(1, len(data))
+        return data
+
+    def _run[T](self, key: str, work: Coroutine[Any, Any, T]) -> T:
+        from zarr.core.sync import sync
+
+        try:
+            return sync(work)
+        except (GeoTesseraError, MemoryError):
+            raise
+        except Exception as error:  # each store has its own
+            raise TransferError(
+                f"{self._name(key)} cannot be read: {type(error).__name__}: {error}",
+                url=self._name(key),
+            ) from error
+
+    def _name(self, key: str) -> str:
+        return f"{self.location}/{key}".rstrip("/")
