@@ -325,6 +325,7 @@ def test_nothing_there(gt: GeoTessera) -> None:
         ({"bands": [-1]}, BandError),
         ({"bands": []}, BandError),
         ({"errors": "ignore"}, InputError),
+        ({"year": "2024"}, InputError),
         ({"like": "no_such.tif"}, InputError),
     ],
 )

@@ -27,7 +27,7 @@ from geotessera.regions import Region
 from geotessera.sampling import check_method
 from geotessera.sources.base import check_bands
 from geotessera.sources.npy import NpyTile
-from geotessera.types import BBox, Block, QuantizedRaster, Window
+from geotessera.types import BBox, Block, QuantizedRaster, TileId, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.registry import Registry
     from geotessera.tiles import Tile
-    from geotessera.types import GridSpec, Method, ProgressCallback, TileId
+    from geotessera.types import GridSpec, Method, ProgressCallback
 
 __all__ = ["Ensure", "bbox_of", "make_mosaic", "plan_region_mosaic"]
 
@@ -122,6 +122,7 @@ def plan_region_mosaic(
     """
     check_method(method)
     check_bands(bands)
+    year = TileId.of(year, 0, 0).year
     if errors not in ("raise", "coerce"):
         raise InputError(f"errors={errors!r}: expected 'raise' or 'coerce'")
     if region is None and like is None:
