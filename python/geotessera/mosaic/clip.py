@@ -44,8 +44,6 @@ def outline_in(geometry: BaseGeometry, grid: GridSpec) -> BaseGeometry:
 
     fine = shapely.segmentize(geometry, _EDGE_DEGREES)
     moved = [_moved(part, grid) for part in shapely.get_parts(fine)]
-    if any(not np.isfinite(shapely.get_coordinates(part)).all() for part in moved):
-        raise InputError(f"the outline has no place in {grid.crs_name[:80]}: choose another CRS")
     whole = shapely.union_all([shapely.make_valid(part) for part in moved])
     shapely.prepare(whole)
     return whole
@@ -60,12 +58,15 @@ def _moved(part: BaseGeometry, grid: GridSpec) -> BaseGeometry:
     def move(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
         lon, lat = lonlat.T.copy()
         x, y = transform(lon, lat, 4326, grid.epsg_or_wkt)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            name = grid.crs_name[:80]
+            raise InputError(f"the outline has no place in {name}: choose another CRS")
         if period is not None:  # vertices on the antimeridian may come out on its other side
             x = x + np.round((lon / 360 * period - x) / period) * period
         return np.column_stack([x, y])
 
     moved = shapely.transform(part, move)
-    if period is None or not np.isfinite(shapely.bounds(moved)).all():
+    if period is None:
         return moved
     around = [translate(moved, turn * period) for turn in (-1, 0, 1)]
     near = shapely.box(*grid.bounds)

@@ -1,0 +1,95 @@
+"""Outlines on grids, against shapely's answer for every pixel centre."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import Transformer
+
+from geotessera.errors import InputError
+from geotessera.mosaic.clip import covers_nothing, inside, outline_in
+from geotessera.mosaic.grids import crs_code, grid_of_bounds, project_bbox
+from geotessera.regions import Region
+from geotessera.types import GridSpec, Window
+from mosaic_world import centres
+
+
+def all_of(grid: GridSpec) -> Window:
+    return Window(0, 0, grid.height, grid.width)
+
+
+def lonlat(grid: GridSpec) -> tuple[np.ndarray, np.ndarray]:
+    x, y = centres(grid)
+    if grid.epsg == 4326:
+        return x, y
+    return Transformer.from_crs(grid.crs_name, 4326, always_xy=True).transform(x, y)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32760", "EPSG:3031", "EPSG:3832"])
+def test_outlines_cross_the_antimeridian(crs: str) -> None:
+    # A disc of 0.4° round (180, -17), cut at the antimeridian as regions are.
+    disc = shapely.Point(180, -17).buffer(0.4)
+    region = Region.from_geometry(disc)
+    code = crs_code(crs)
+    pixel = 0.01 if crs == "EPSG:4326" else 1000
+    grid = grid_of_bounds(code, project_bbox(region.bbox, code), pixel)
+    assert region.geometry is not None
+    outline = outline_in(region.geometry, grid)
+    lon, lat = lonlat(grid)
+    expected = shapely.contains_xy(disc, lon % 360, lat)
+    doubt = shapely.distance(disc.exterior, shapely.points(lon % 360, lat)) < 1e-4
+    found = inside(outline, grid, all_of(grid))
+    assert found is not None
+    assert 0.3 < expected.mean() < 0.9
+    assert np.array_equal(found[~doubt], expected[~doubt])
+
+
+def test_an_outline_round_the_whole_globe_is_on_every_grid() -> None:
+    antarctica = shapely.box(-180, -90, 180, -60)
+    for left in (-180.0, 170.0, 350.0):
+        grid = GridSpec(4326, (0.5, 0.0, left, 0.0, -0.5, -50.0), 40, 40)
+        found = inside(outline_in(antarctica, grid), grid, all_of(grid))
+        assert found is not None
+        assert not found[:20].any()
+        assert found[20:].all()
+
+
+def test_windows_are_told_at_once_where_they_can_be() -> None:
+    grid = GridSpec(32631, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 1000, 1000)
+    square = shapely.box(1000, -9000, 9000, -1000)
+    assert covers_nothing(square, grid, Window(0, 0, 99, 1000))
+    assert not covers_nothing(square, grid, Window(0, 0, 101, 1000))
+    assert inside(square, grid, Window(100, 100, 800, 800)) is None
+    part = inside(square, grid, Window(90, 95, 30, 40))
+    assert part is not None
+    rows, cols = np.indices((30, 40))
+    assert np.array_equal(part, (rows >= 10) & (cols >= 5))
+
+
+def test_windows_do_not_change_what_is_inside() -> None:
+    grid = GridSpec(32631, (10.0, 0.0, 300000.0, 0.0, -10.0, 5790000.0), 300, 400)
+    rng = np.random.default_rng(0)
+    angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
+    radius = rng.uniform(500, 1400, 40)
+    shape = shapely.Polygon(
+        np.c_[302000 + radius * np.cos(angle), 5788500 + radius * np.sin(angle)]
+    ).difference(shapely.Point(302000, 5788500).buffer(200))
+    expected = shapely.contains_xy(shape, *centres(grid))
+    assert 0.1 < expected.mean() < 0.5
+    for height, width in ((300, 400), (37, 91)):
+        for row in range(0, 300, height):
+            for col in range(0, 400, width):
+                window = Window(row, col, min(height, 300 - row), min(width, 400 - col))
+                part = expected[row : row + window.height, col : col + window.width]
+                found = inside(shape, grid, window)
+                assert np.array_equal(np.ones_like(part) if found is None else found, part)
+                assert not (covers_nothing(shape, grid, window) and part.any())
+
+
+def test_an_outline_without_a_place_is_refused() -> None:
+    grid = GridSpec(
+        crs_code("+proj=ortho +lat_0=0 +lon_0=0"), (1e4, 0.0, 0.0, 0.0, -1e4, 0.0), 9, 9
+    )
+    with pytest.raises(InputError, match="no place"):
+        outline_in(shapely.box(170, 0, 175, 5), grid)
