@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,10 @@ _SUFFIXES = {"tiff": (".tif", ".tiff"), "cog": (".tif", ".tiff"), "zarr": (".zar
 
 _GDAL_CACHE = "64"
 """Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
+
+
+_ALIKE = 0.1
+"""How much metres of a CRS may differ from those on the ground to be taken for them."""
 
 
 class _Format(StrEnum):
@@ -126,7 +131,7 @@ def mosaic(
     ] = None,
     resolution: Annotated[
         float | None,
-        typer.Option(help="Side of a pixel in units of the CRS; by default the tiles' 10 m."),
+        typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
     ] = None,
     method: Annotated[
         _Resampling,
@@ -225,6 +230,7 @@ def mosaic(
             f"no tiles of {year} in {region.name or tuple(region.bbox)}: the dataset has the "
             f"years {', '.join(map(str, registry.get_available_years()))}, and land only"
         )
+    had_tiles = job.work_directory().exists()
     try:
         rasters = _rasters(output, job, registry, tiles, fetch=not dry_run)
         plan = _plan(job, region, grid, rasters)
@@ -235,6 +241,10 @@ def mosaic(
     except IncompleteMosaicError as error:
         _report_failures(output, job, error)
         raise typer.Exit(PROBLEMS) from error
+    except InputError:
+        if job.directory is None and not had_tiles:  # the same command would never go on
+            shutil.rmtree(job.work_directory(), ignore_errors=True)
+        raise
 
 
 def _format(path: Path | None, fmt: _Format | None, dry_run: bool) -> str:
@@ -259,6 +269,10 @@ def _check(job: _Job) -> None:
         raise UsageError("--like gives the whole grid: leave out --crs and --resolution")
     if job.compress.lower() not in COMPRESSIONS:
         raise InputError(f"--compress {job.compress!r}: expected one of {', '.join(COMPRESSIONS)}")
+    if job.crs is not None:
+        from geotessera.mosaic import crs_code
+
+        crs_code(job.crs)
     if job.path is not None:
         from geotessera.remote.partfile import check_writable
 
@@ -314,8 +328,9 @@ def _plan(job: _Job, region: Region, grid: GridSpec | None, rasters: TileRasters
     if grid is not None:
         return plan_region(rasters.tiles.values(), region, like=grid, **how)
     crs = job.crs or _usual_crs(rasters)
+    resolution = job.resolution or _usual_resolution(rasters, crs)
     return plan_region(
-        rasters.tiles.values(), region, crs, resolution=job.resolution, align=True, **how
+        rasters.tiles.values(), region, crs, resolution=resolution, align=True, **how
     )
 
 
@@ -326,6 +341,16 @@ def _usual_crs(rasters: TileRasters) -> int | str:
         code = raster.grid.epsg_or_wkt
         counts[code] = counts.get(code, 0) + 1
     return max(counts, key=lambda code: counts[code])
+
+
+def _usual_resolution(rasters: TileRasters, crs: int | str) -> float | None:
+    """Return 10 m in CRSs whose metres are about those of the tiles; None for GDAL's guess."""
+    from geotessera.grid import PIXEL_METRES
+    from geotessera.mosaic.grids import crs_code, default_resolution
+
+    first = next(iter(rasters.tiles.values()))
+    guess = min(default_resolution(first.grid, crs_code(crs)))
+    return PIXEL_METRES if abs(guess / PIXEL_METRES - 1) < _ALIKE else None
 
 
 def _dry_run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters) -> None:
