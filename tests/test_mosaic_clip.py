@@ -87,9 +87,23 @@ def test_windows_do_not_change_what_is_inside() -> None:
                 assert not (covers_nothing(shape, grid, window) and part.any())
 
 
+def test_far_parts_of_an_outline_do_not_matter() -> None:
+    # UTM has no place for the other side of the globe.
+    russia = shapely.union_all([shapely.box(27, 50, 180, 70), shapely.box(-180, 60, -169, 70)])
+    grid = GridSpec(32637, (1000.0, 0.0, 300000.0, 0.0, -1000.0, 5600000.0), 100, 100)
+    found = inside(outline_in(russia, grid), grid, all_of(grid))
+    assert found is not None
+    _, lat = lonlat(grid)
+    sure = np.abs(lat - 50) > 1e-5
+    assert np.array_equal(found[sure], (lat > 50)[sure])
+    assert 0.3 < found.mean() < 0.7
+    none = outline_in(shapely.box(-100, 30, -90, 40), grid)
+    assert covers_nothing(none, grid, all_of(grid))
+
+
 def test_an_outline_without_a_place_is_refused() -> None:
-    grid = GridSpec(
-        crs_code("+proj=ortho +lat_0=0 +lon_0=0"), (1e4, 0.0, 0.0, 0.0, -1e4, 0.0), 9, 9
-    )
+    # A view of one hemisphere, and space around it.
+    view = crs_code("+proj=ortho +lat_0=0 +lon_0=0")
+    grid = GridSpec(view, (1e5, 0.0, -7e6, 0.0, -1e5, 7e6), 140, 140)
     with pytest.raises(InputError, match="no place"):
         outline_in(shapely.box(170, 0, 175, 5), grid)

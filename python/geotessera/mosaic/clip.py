@@ -8,6 +8,7 @@ import numpy as np
 
 from geotessera.errors import InputError
 from geotessera.mosaic.grids import period_of
+from geotessera.mosaic.reach import holds_pole, mesh
 from geotessera.mosaic.transforms import transform
 from geotessera.types import GridSpec, Window
 
@@ -42,11 +43,31 @@ def outline_in(geometry: BaseGeometry, grid: GridSpec) -> BaseGeometry:
     """
     import shapely
 
-    fine = shapely.segmentize(geometry, _EDGE_DEGREES)
+    fine = shapely.segmentize(_near(geometry, grid), _EDGE_DEGREES)
     moved = [_moved(part, grid) for part in shapely.get_parts(fine)]
     whole = shapely.union_all([shapely.make_valid(part) for part in moved])
     shapely.prepare(whole)
     return whole
+
+
+def _near(geometry: BaseGeometry, grid: GridSpec) -> BaseGeometry:
+    """Return what of an outline is near a grid: far away its CRS may have no place for it."""
+    import shapely
+
+    x, y = mesh(grid, Window(0, 0, grid.height, grid.width), 0.0)
+    lon, lat = transform(x, y, grid.epsg_or_wkt, 4326)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or holds_pole(grid):
+        return geometry
+    lon = lon - np.round((lon - lon[0]) / 360) * 360
+    margin = 0.1 + 0.1 * float(max(np.ptp(lon), np.ptp(lat)))
+    west, east = float(lon.min()) - margin, float(lon.max()) + margin
+    south, north = float(lat.min()) - margin, float(lat.max()) + margin
+    if east - west >= 180:
+        return geometry
+    first = round((west + east) / 720) * 360
+    boxes = [shapely.box(west + turn, south, east + turn, north)
+             for turn in (-first - 360, -first, -first + 360)]  # fmt: skip
+    return shapely.intersection(geometry, shapely.union_all(boxes))
 
 
 def _moved(part: BaseGeometry, grid: GridSpec) -> BaseGeometry:

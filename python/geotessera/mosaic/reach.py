@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["overlap", "reach_of", "shares_axes", "source_window", "unwrap"]
+__all__ = ["holds_pole", "mesh", "overlap", "reach_of", "shares_axes", "source_window"]
 
 _MARGIN = 2.0
 """Pixels added on each side: half for bilinear neighbours, the rest for curved edges."""
@@ -52,7 +52,7 @@ def shares_axes(grid: GridSpec, raster: GridSpec) -> bool:
     return max(right - middle, middle - left) < period / 2
 
 
-def unwrap(x: NDArray[np.float64], grid: GridSpec) -> NDArray[np.float64]:
+def _unwrap(x: NDArray[np.float64], grid: GridSpec) -> NDArray[np.float64]:
     """Return x shifted by whole turns of the globe to within half a turn of a grid's middle."""
     period = period_of(grid.epsg_or_wkt)
     if period is None:
@@ -70,7 +70,7 @@ def reach_of(grid: GridSpec, raster: GridSpec) -> Window | None:
     grid, raster : GridSpec
         The mosaic's grid and the raster's.
     """
-    x, y = _mesh(raster, Window(0, 0, raster.height, raster.width), 0.0)
+    x, y = mesh(raster, Window(0, 0, raster.height, raster.width), 0.0)
     return _box(grid, raster, x, y)
 
 
@@ -84,7 +84,7 @@ def source_window(grid: GridSpec, window: Window, raster: GridSpec) -> Window | 
     window : Window
         Pixels of the grid, preferably no more than `reach_of` the raster.
     """
-    x, y = _mesh(grid, window, 0.5)
+    x, y = mesh(grid, window, 0.5)
     return _box(raster, grid, x, y)
 
 
@@ -94,10 +94,12 @@ def _box(
     """Return the pixels of one grid round points of another, or None where it has none."""
     across, down = transform(x, y, of.epsg_or_wkt, to.epsg_or_wkt)
     everything = Window(0, 0, to.height, to.width)
-    if not (np.isfinite(across).all() and np.isfinite(down).all()) or _holds_pole(of, to):
+    if not (np.isfinite(across).all() and np.isfinite(down).all()):
         return everything
+    if period_of(to.epsg_or_wkt) is not None and holds_pole(of):
+        return everything  # where x goes round the globe, the pole is an edge
     if not shares_axes(to, of):
-        across = unwrap(across, to)
+        across = _unwrap(across, to)
     a, _, left, _, e, top = to.transform
     u, v = (across - left) / a, (down - top) / e
     return overlap(_outward(u, v), everything)
@@ -112,7 +114,7 @@ def _outward(u: NDArray[np.float64], v: NDArray[np.float64]) -> Window:
     return Window(row, col, math.ceil(high_v + _MARGIN) - row, math.ceil(high_u + _MARGIN) - col)
 
 
-def _mesh(
+def mesh(
     grid: GridSpec, window: Window, inset: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return points all along a window's edges, `inset` pixels within, and some inside."""
@@ -134,12 +136,9 @@ def _steps(low: float, high: float) -> NDArray[np.float64]:
     return np.linspace(low, high, max(count, 1) + 1)
 
 
-def _holds_pole(grid: GridSpec, other: GridSpec) -> bool:
-    """Return whether a pole lies within a grid, so that its edges do not enclose its places.
-
-    Only where the other one goes round the globe along x: there the pole is an edge.
-    """
-    if period_of(other.epsg_or_wkt) is None or has_exact_projection(grid.epsg):
+def holds_pole(grid: GridSpec) -> bool:
+    """Return whether a pole lies within a grid, so that its edges do not enclose its places."""
+    if has_exact_projection(grid.epsg):
         return False
     pole = transform(np.zeros(2), np.array([90.0, -90.0]), 4326, grid.epsg_or_wkt)
     left, bottom, right, top = grid.bounds
