@@ -254,6 +254,8 @@ def test_codecs_give_back_what_they_took(compress: str, dtype: str, bands: int, 
     data = codec.encode(block)
     found = codec.decode(bytes(data), block.shape, block.dtype)
     assert found.tobytes() == block.tobytes()
+    half = codec.decode(bytes(data), block.shape, block.dtype, step=2)
+    assert half.tobytes() == block[::2, ::2].tobytes()
 
 
 # --- Stopped and gone on with -----------------------------------------------------------

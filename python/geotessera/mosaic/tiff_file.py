@@ -122,13 +122,13 @@ class TiffFile:
             return not (block[0, 0, 0] != self.fill or (block != block.dtype.type(self.fill)).any())
         return bool(np.isnan(block[..., 0]).all() and np.isnan(block).all())
 
-    def read(self, level: int, row: int, column: int) -> NDArray[Any] | None:
-        """Return a finished block; None if it is empty."""
+    def _halved(self, level: int, row: int, column: int) -> NDArray[Any] | None:
+        """Return every second row and column of a finished block; None if it is empty."""
         at, size, _ = self._record[self.number, level, row, column]
         if not size:
             return None
         shape = BLOCK, BLOCK, self.bands
-        return self.codec.decode(self._read(at, size), shape, self.dtype)
+        return self.codec.decode(self._read(at, size), shape, self.dtype, step=2)
 
     def _read(self, at: int, size: int) -> bytes:
         if hasattr(os, "pread"):
@@ -143,11 +143,9 @@ class TiffFile:
         block = np.full((BLOCK, BLOCK, self.bands), self.fill, self.dtype)
         for down in range(min(2, below.rows - 2 * row)):
             for right in range(min(2, below.columns - 2 * column)):
-                part = self.read(level - 1, 2 * row + down, 2 * column + right)
+                part = self._halved(level - 1, 2 * row + down, 2 * column + right)
                 if part is not None:
-                    block[down * half : (down + 1) * half, right * half : (right + 1) * half] = (
-                        part[::2, ::2]
-                    )
+                    block[down * half : (down + 1) * half, right * half : (right + 1) * half] = part
         self.write(level, row, column, block)
 
     # --- The whole file ------------------------------------------------------------------
