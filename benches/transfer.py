@@ -7,13 +7,15 @@
 connections against ``--jobs 1``.
 ``peer``: the same over TLS against upstream in the environment of PYTHON. It knows one
 server only, so that name is resolved to this machine in both packages' processes, and a
-throw-away certificate is trusted: see `REDIRECT`.
+throw-away certificate is trusted: see `REDIRECT`. Linux also says how much processor time
+one download of ours and the server's share of it took.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -72,6 +74,9 @@ sys.argv[0] = "geotessera"
 main()
 """
 
+servers: dict[str, int] = {}
+"""Process of each server, by its URL."""
+
 BOX = "0.01,52.11,0.29,52.39"
 
 
@@ -81,7 +86,9 @@ def serving(root: Path, latency: float, bandwidth: float, *certificate: Path):
     line += map(str, certificate)
     with subprocess.Popen(line, stdin=-1, stdout=-1, text=True) as server:
         assert server.stdout is not None
-        yield server.stdout.readline().strip()
+        url = server.stdout.readline().strip()
+        servers[url] = server.pid
+        yield url
         server.stdin.close()
 
 
@@ -91,6 +98,17 @@ def seconds(line: list[str], **env: str) -> float:
     if done.returncode:
         raise SystemExit(f"{' '.join(line)} failed:\n{done.stderr[-2000:]}")
     return time.perf_counter() - began
+
+
+def processor(url: str) -> tuple[float, float]:
+    """Return the processor seconds of ended children, and of the server (0 where unknown)."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        fields = Path(f"/proc/{servers[url]}/stat").read_text().rpartition(")")[2].split()
+        of_server = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        of_server = 0.0
+    return ended.ru_utime + ended.ru_stime, of_server
 
 
 def download(python: str, out: Path, *more: str, **env: str) -> float:
@@ -174,13 +192,19 @@ def against_peer(root: Path, scratch: Path, runs: int, peer: str) -> None:
         env |= {"BENCH_CA": str(certificate), "REQUESTS_CA_BUNDLE": str(certificate)}
         env |= {"SSL_CERT_FILE": str(certificate)}
         env |= {"XDG_CACHE_HOME": str(scratch / "xdg"), "NO_PROXY": host}
-        many, theirs = [], []
+        many, theirs, spent = [], [], []
         for turn in range(runs + 1):
-            times = download(sys.executable, out, **env), download(peer, out, **env)
+            before = processor(url)
+            our_time = download(sys.executable, out, **env)
+            after = processor(url)
+            times = our_time, download(peer, out, **env)
             if turn:  # the first fills the caches
                 many.append(times[0])
                 theirs.append(times[1])
+                spent.append([b - a for a, b in zip(before, after, strict=True)])
         report("peer", many, "upstream", theirs)
+        client, server = (statistics.median(each) for each in zip(*spent, strict=True))
+        print(f"      processor: ours {client:.2f} s, server {server:.2f} s", flush=True)
 
 
 def lay_out(tiles: Path, base: Path) -> int:
