@@ -105,6 +105,7 @@ def test_xarray_finds_coordinates_and_the_crs(plan: MosaicPlan, tmp_path: Path) 
         assert dataset.y.values[0] == top - 5
         assert dataset.band.values.tolist() == [0, 1, 2, 3]
         # What rioxarray looks for.
+        assert "spatial_ref" in dataset.embeddings.coords
         place = dataset[dataset.embeddings.attrs["grid_mapping"]].attrs
         assert rasterio.CRS.from_wkt(place["crs_wkt"]) == plan.grid.crs
         numbers = [float(word) for word in place["GeoTransform"].split()]

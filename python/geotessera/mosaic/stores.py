@@ -100,7 +100,7 @@ class Store:
         plan = self._plan
         size = plan.grid.height, plan.grid.width
         group: Any = zarr.open_group(self._path, mode="a", zarr_format=3)
-        common = {"grid_mapping": "spatial_ref"}
+        common = {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
         cube: tuple[str, ...] = ("band", "y", "x")
         parts: list[tuple[str, tuple[str, ...], str, float]]
         parts = [("embeddings", cube, "float32", float("nan"))]
