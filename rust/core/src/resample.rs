@@ -47,15 +47,12 @@ impl Footprint {
     /// containing one is among them.
     #[inline(always)]
     pub fn taps(&self) -> impl Iterator<Item = Tap> + '_ {
-        let crossed = self.row.taps.into_iter().flat_map(|(row, wy)| {
-            let cross = move |(col, wx)| Tap {
-                row,
-                col,
-                weight: wy * wx,
-            };
-            self.col.taps.into_iter().map(cross)
-        });
-        crossed.filter(|tap| tap.weight > 0.0)
+        (0..4).filter_map(|corner| {
+            let (row, wy) = self.row.taps[corner / 2];
+            let (col, wx) = self.col.taps[corner % 2];
+            let weight = wy * wx;
+            (weight > 0.0).then_some(Tap { row, col, weight })
+        })
     }
 
     /// Whether the containing pixel is the only one.

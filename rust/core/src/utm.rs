@@ -186,6 +186,47 @@ pub fn wrap_degrees(degrees: f64) -> f64 {
     }
 }
 
+/// What all places of one latitude share: half of the work of `Utm::forward`.
+#[derive(Clone, Copy, Debug)]
+pub struct Parallel {
+    /// Latitude in radians, NaN where it is not on the globe.
+    phi: f64,
+    /// Conformal less geographic latitude.
+    delta: f64,
+    sin_chi: f64,
+    cos_chi: f64,
+}
+
+impl Parallel {
+    /// The parallel of a latitude in degrees.
+    #[inline]
+    pub fn new(lat: f64) -> Self {
+        let on_globe = lat.abs() <= 90.0;
+        if !on_globe {
+            return Self {
+                phi: f64::NAN,
+                delta: f64::NAN,
+                sin_chi: f64::NAN,
+                cos_chi: f64::NAN,
+            };
+        }
+        let phi = lat.to_radians();
+        let (sin_phi, cos_phi) = phi.sin_cos();
+        let delta = sine_series(
+            &TO_CONFORMAL,
+            2.0 * sin_phi * cos_phi,
+            (cos_phi - sin_phi) * (cos_phi + sin_phi),
+        );
+        let (sin_chi, cos_chi) = rotate(sin_phi, cos_phi, delta);
+        Self {
+            phi,
+            delta,
+            sin_chi,
+            cos_chi,
+        }
+    }
+}
+
 /// One of the 120 UTM coordinate systems: EPSG:32601–32660 and 32701–32760.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Utm {
@@ -213,19 +254,23 @@ impl Utm {
     /// from the central meridian, that the projection sends to infinity.
     #[inline]
     pub fn forward(&self, lon: f64, lat: f64) -> (f64, f64) {
-        let on_globe = lat.abs() <= 90.0;
-        if !on_globe {
+        self.forward_on(&Parallel::new(lat), lon)
+    }
+
+    /// `forward` of a longitude on a parallel that is known already.
+    #[inline]
+    pub fn forward_on(&self, parallel: &Parallel, lon: f64) -> (f64, f64) {
+        let &Parallel {
+            phi,
+            delta,
+            sin_chi,
+            cos_chi,
+        } = parallel;
+        if phi.is_nan() {
             return (f64::NAN, f64::NAN);
         }
         let lam = wrap_degrees(lon - self.central_meridian).to_radians();
         let near = lam.abs() < NEAR;
-        let (sin_phi, cos_phi) = lat.to_radians().sin_cos();
-        let delta = sine_series(
-            &TO_CONFORMAL,
-            2.0 * sin_phi * cos_phi,
-            (cos_phi - sin_phi) * (cos_phi + sin_phi),
-        );
-        let (sin_chi, cos_chi) = rotate(sin_phi, cos_phi, delta);
         let (sin_lam, versine) = if near {
             (near_sin(lam), near_versine(lam))
         } else {
@@ -236,7 +281,7 @@ impl Utm {
         let sech2 = sin_chi * sin_chi + north * north;
         let (xi, eta) = if near {
             let tilt = sin_chi * cos_chi * versine / (1.0 - cos_chi * cos_chi * versine);
-            (lat.to_radians() + delta + near_atan(tilt), near_atanh(tanh))
+            (phi + delta + near_atan(tilt), near_atanh(tanh))
         } else {
             (sin_chi.atan2(north), asinh(tanh / sech2.sqrt()))
         };

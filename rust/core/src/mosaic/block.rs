@@ -66,7 +66,7 @@ impl Work for Task<'_, '_> {
             let mut origin = out.origin.as_mut().map(|o| o.reborrow().slice(0, i..i + 1));
             let mut values = match &mut scratch {
                 None => out.values.line(i),
-                Some(scratch) => scratch.line(width)?,
+                Some(scratch) => scratch.line()?,
             };
             for turn in &turns {
                 if line.left == 0 {
@@ -196,13 +196,13 @@ impl<'a> Line<'_, 'a> {
             )));
         }
         let (pending, count) = (&mut self.pending, &mut self.left);
-        self.found.retain(|&(j, footprint)| {
+        self.found.retain(|(j, footprint)| {
             let valid = {
                 let (row, col) = footprint.pixel();
                 reader.is_valid([row - top, col - left])
             };
             if valid {
-                pending[j] = false;
+                pending[*j] = false;
                 *count -= 1;
             }
             valid
@@ -217,9 +217,10 @@ impl<'a> Line<'_, 'a> {
         let [top, left] = [source.window.row, source.window.col];
         let place = |row: usize, col: usize| Some([row - top, col - left]);
         let mut rest = &self.found[..];
-        while let Some(&(j, footprint)) = rest.first() {
+        while let Some((j, footprint)) = rest.first() {
+            let j = *j;
             if !footprint.is_single() {
-                out.blend(&reader, &footprint, place, &mut self.means, j);
+                out.blend(&reader, footprint, place, &mut self.means, j);
                 rest = &rest[1..];
                 continue;
             }

@@ -5,7 +5,7 @@ use crate::grid::Window;
 use crate::lattice::Lattice;
 use crate::resample::{Axis, Footprint, footprint};
 use crate::tiles;
-use crate::utm::wrap_degrees;
+use crate::utm::{Parallel, wrap_degrees};
 use crate::view::View3;
 
 use super::{Mosaic, Position};
@@ -293,8 +293,18 @@ impl<'t, 'a> Places<'t, 'a> {
                 self.lonlat();
                 let Line { x: lon, y: lat, .. } = &self.lonlat;
                 let Line { x, y, .. } = &mut self.others[system];
+                let mut parallel = (f64::NAN, Parallel::new(f64::NAN));
                 for (k, (x, y)) in x.iter_mut().zip(y).enumerate() {
-                    (*x, *y) = crs.forward(lon[k], lat[k]);
+                    (*x, *y) = match crs {
+                        // Rows of a geographic or Mercator grid are parallels.
+                        Crs::Utm(utm) => {
+                            if lat[k] != parallel.0 {
+                                parallel = (lat[k], Parallel::new(lat[k]));
+                            }
+                            utm.forward_on(&parallel.1, lon[k])
+                        }
+                        _ => crs.forward(lon[k], lat[k]),
+                    };
                 }
             }
             System::Lattice(lattice) => {

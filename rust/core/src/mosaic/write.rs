@@ -245,61 +245,83 @@ fn fill<T: Copy>(value: T, out: &mut ViewMut3<'_, T>, to: usize) {
 
 /// A line whose bands are neighbours, for outputs where they are not.
 pub(super) enum Scratch {
-    F32(Vec<MaybeUninit<f32>>),
-    I8(Vec<MaybeUninit<i8>>, Vec<MaybeUninit<f32>>),
+    F32(Store<f32>),
+    I8(Store<i8>, Store<f32>),
 }
 
 impl Scratch {
     pub fn of(values: &Values<'_>) -> Self {
-        let [_, width, depth] = values.shape();
         match values {
-            Values::F32(_) => Self::F32(vec![MaybeUninit::uninit(); width * depth]),
-            Values::I8 { scales, .. } => {
-                let [_, _, factors] = scales.shape();
-                Self::I8(
-                    vec![MaybeUninit::uninit(); width * depth],
-                    vec![MaybeUninit::uninit(); width * factors],
-                )
-            }
+            Values::F32(out) => Self::F32(Store::of(out)),
+            Values::I8 { q, scales } => Self::I8(Store::of(q), Store::of(scales)),
         }
     }
 
-    pub fn line(&mut self, width: usize) -> Result<Values<'_>> {
-        fn view<T>(data: &mut [MaybeUninit<T>], width: usize) -> Result<ViewMut3<'_, T>> {
-            let depth = data.len().checked_div(width).unwrap_or(0);
-            ViewMut3::new("scratch", data, [1, width, depth])
-        }
+    pub fn line(&mut self) -> Result<Values<'_>> {
         Ok(match self {
-            Self::F32(data) => Values::F32(view(data, width)?),
+            Self::F32(store) => Values::F32(store.line()?),
             Self::I8(q, scales) => Values::I8 {
-                q: view(q, width)?,
-                scales: view(scales, width)?,
+                q: q.line()?,
+                scales: scales.line()?,
             },
         })
     }
 
     /// Copies the line, all of which was written, to its place.
+    #[inline(always)]
     pub fn flush(&self, to: Values<'_>) {
         match (self, to) {
-            (Self::F32(data), Values::F32(out)) => transpose(data, out),
-            (Self::I8(data, factors), Values::I8 { q, scales }) => {
-                transpose(data, q);
-                transpose(factors, scales);
+            (Self::F32(store), Values::F32(out)) => store.flush(out),
+            (Self::I8(store, factors), Values::I8 { q, scales }) => {
+                store.flush(q);
+                factors.flush(scales);
             }
             _ => {}
         }
     }
 }
 
-/// Copies a line of pixels into a view of any strides, band by band.
-fn transpose<T: Copy>(from: &[MaybeUninit<T>], mut out: ViewMut3<'_, T>) {
-    let [_, width, depth] = out.shape();
-    for band in 0..depth {
-        for col in 0..width {
-            // SAFETY: `from` holds width × depth elements, all written; the index is inside.
-            unsafe {
-                let value = from.get_unchecked(col * depth + band).assume_init();
-                out.ptr_at([0, col, band]).write(value);
+/// The memory of a line.
+pub(super) struct Store<T> {
+    data: Vec<MaybeUninit<T>>,
+    width: usize,
+    depth: usize,
+    /// Elements from one pixel to the next: a cache line more than needed, so that one band of
+    /// many pixels does not fall into few sets of the cache.
+    pitch: usize,
+}
+
+impl<T: Copy> Store<T> {
+    fn of(out: &ViewMut3<'_, T>) -> Self {
+        let [_, width, depth] = out.shape();
+        let pitch = depth + 64 / size_of::<T>();
+        Self {
+            data: vec![MaybeUninit::uninit(); width * pitch],
+            width,
+            depth,
+            pitch,
+        }
+    }
+
+    fn line(&mut self) -> Result<ViewMut3<'_, T>> {
+        let shape = [1, self.width, self.depth];
+        let pitch = self.pitch as isize;
+        let strides = [pitch * self.width as isize, pitch, 1];
+        ViewMut3::strided("scratch", &mut self.data, 0, shape, strides)
+    }
+
+    /// Copies the line band by band. Exchanging squares of floats in registers, as `dequantize`
+    /// does with bytes, took four times as long.
+    #[inline(always)]
+    fn flush(&self, mut out: ViewMut3<'_, T>) {
+        assert_eq!(out.shape(), [1, self.width, self.depth]);
+        for band in 0..self.depth {
+            for col in 0..self.width {
+                // SAFETY: the indices are inside; all pixels of a line were written.
+                unsafe {
+                    let value = self.data.get_unchecked(col * self.pitch + band);
+                    out.ptr_at([0, col, band]).write(value.assume_init());
+                }
             }
         }
     }
