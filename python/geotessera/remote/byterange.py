@@ -104,8 +104,13 @@ class RangeCosts:
         _checked("jobs", self.jobs, self.jobs, 1, MOST_JOBS)
 
     @classmethod
-    def from_environment(cls) -> Self:
+    def from_environment(cls, gap: int = DEFAULT_GAP, jobs: int = DEFAULT_RANGE_JOBS) -> Self:
         """Read ``GEOTESSERA_RANGE_GAP`` (bytes) and ``GEOTESSERA_RANGE_JOBS``.
+
+        Parameters
+        ----------
+        gap, jobs : int
+            What holds where they are not set.
 
         Raises
         ------
@@ -113,8 +118,8 @@ class RangeCosts:
             (a `ValueError`) if one is not a number, or out of range.
         """
         return cls(
-            _number(GAP_ENV, DEFAULT_GAP, 0, _MOST_GAP),
-            _number(RANGE_JOBS_ENV, DEFAULT_RANGE_JOBS, 1, MOST_JOBS),
+            _number(GAP_ENV, gap, 0, _MOST_GAP),
+            _number(RANGE_JOBS_ENV, jobs, 1, MOST_JOBS),
         )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.client import responses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geotessera.errors import (
     ForbiddenError,
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "DEFAULT_POLICY",
+    "Reply",
     "RetryPolicy",
+    "answered",
+    "enable_http_logging",
     "http_date",
     "is_encoded",
     "open_url",
     "read_chunks",
+    "said",
+    "status_error",
 ]
 
 logger = logging.getLogger(__name__)
@@ -132,7 +137,19 @@ def http_date(text: str | None) -> float | None:
         return None
 
 
-def _retry_after(response: requests.Response) -> float | None:
+class Reply(Protocol):
+    """The head of an answer, whatever client it came from."""
+
+    @property
+    def status_code(self) -> int:
+        """HTTP status."""
+
+    @property
+    def headers(self) -> Any:
+        """Headers: a mapping whose names have no case."""
+
+
+def _retry_after(response: Reply) -> float | None:
     text = response.headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text[:9])
@@ -140,7 +157,8 @@ def _retry_after(response: requests.Response) -> float | None:
     return None if moment is None else max(moment - time.time(), 0.0)
 
 
-def _status_error(url: str, status: int, wait: float | None) -> HTTPStatusError:
+def status_error(url: str, status: int, wait: float | None = None) -> HTTPStatusError:
+    """Return the error of a status that is no answer."""
     reason = responses.get(status, "unknown status")
     if status in GONE_STATUSES:
         return NotFoundError(
@@ -185,7 +203,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         )
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """Return the innermost text of an error: "Connection refused", not four layers round it."""
     return next(text for each in reversed([*_chain(error)]) if (text := str(each) or repr(each)))
 
@@ -216,6 +234,110 @@ def _reject(response: requests.Response) -> None:
     if length.isdecimal() and int(length) <= 65536:
         response.raw.drain_conn()
     response.close()
+
+
+def answered[R: Reply](
+    url: str,
+    send: Callable[[], R],
+    reject: Callable[[R], object],
+    *,
+    failures: tuple[type[Exception], ...],
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    accept: tuple[int, ...] = (200,),
+    policy: RetryPolicy = DEFAULT_POLICY,
+) -> R:
+    """Send a request until it is answered, by any client.
+
+    Parameters
+    ----------
+    url : str
+        What errors and the log call it.
+    send : callable
+        Sends it once, and returns the answer with its body unread.
+    reject : callable
+        Gives an answer up.
+    failures : tuple of type
+        What `send` raises where there is no connection, or no answer in time.
+    method, headers
+        For the log.
+    accept, policy
+        As for `open_url`.
+
+    Raises
+    ------
+    HTTPStatusError, UnreachableError, TransferError
+        As `open_url`.
+    """
+    host = url.partition("://")[2].partition("/")[0]
+    gone = False
+    for retry in itertools.count():
+        failure: TransferError
+        asked: float | None = None
+        began = time.monotonic()
+        try:
+            response = send()
+        except TransferError:
+            raise
+        except failures as error:
+            failure = UnreachableError(
+                f"{url} could not be reached: {said(error)}; "
+                "check the network, the base URL and the proxy settings",
+                url=url,
+            )
+            failure.__cause__ = error
+            # Waiting cures no certificate.
+            again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in _chain(error))
+            last = 0 < retry == policy.retries
+            gone = _goes_on_refusing(host, error, repeated=last)
+        else:
+            if logger.isEnabledFor(logging.DEBUG):
+                _log(method, url, headers, response, time.monotonic() - began)
+            _refused.pop(host, None)
+            if response.status_code in accept:
+                return response
+            asked = _retry_after(response)
+            failure = refused = status_error(url, response.status_code, asked)
+            refused.retry_after = asked
+            again = response.status_code in RETRY_STATUSES
+            reject(response)
+        failure.passing = again
+        wait = policy.wait_before(retry, asked)
+        if gone or not again or retry >= policy.retries:
+            raise failure
+        logger.info("%s; trying again in %.1f s", failure, wait)
+        policy.sleep(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _log(
+    method: str, url: str, headers: Mapping[str, str] | None, response: Reply, seconds: float
+) -> None:
+    part = (headers or {}).get("Range", "")
+    size = response.headers.get("Content-Length", "?")
+    logger.debug(
+        "%s %s %s: %d, %s bytes, %.0f ms",
+        *(method, url, part or "whole", response.status_code, size, 1000 * seconds),
+    )
+
+
+def enable_http_logging(level: int = logging.DEBUG) -> None:
+    """Write to stderr what is asked of servers.
+
+    Parameters
+    ----------
+    level : int
+        ``logging.DEBUG`` for every request, ``logging.INFO`` for what has to be repeated.
+    """
+    logger.setLevel(level)
+    if not any(isinstance(handler, _Handler) for handler in logger.handlers):
+        handler = _Handler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """The handler of `enable_http_logging`, of which one is enough."""
 
 
 @contextmanager
@@ -260,43 +382,25 @@ def open_url(
     import requests
 
     timeout = (policy.connect_timeout, policy.read_timeout)
-    host = url.partition("://")[2].partition("/")[0]
-    gone = False
-    for retry in itertools.count():
-        failure: TransferError
-        asked: float | None = None
+
+    def send() -> requests.Response:
         try:
-            response = session().request(
+            return session().request(
                 method, url, headers=headers, stream=True, timeout=timeout, allow_redirects=True
             )
         except _hopeless() as error:
             raise TransferError(f"{url} cannot be requested: {error}", url=url) from error
-        except requests.RequestException as error:
-            failure = UnreachableError(
-                f"{url} could not be reached: {_said(error)}; "
-                "check the network, the base URL and the proxy settings",
-                url=url,
-            )
-            failure.__cause__ = error
-            # Waiting cures no certificate.
-            again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in _chain(error))
-            last = 0 < retry == policy.retries
-            gone = _goes_on_refusing(host, error, repeated=last)
-        else:
-            _refused.pop(host, None)
-            if response.status_code in accept:
-                break
-            asked = _retry_after(response)
-            failure = refused = _status_error(url, response.status_code, asked)
-            refused.retry_after = asked
-            again = response.status_code in RETRY_STATUSES
-            _reject(response)
-        failure.passing = again
-        wait = policy.wait_before(retry, asked)
-        if gone or not again or retry >= policy.retries:
-            raise failure
-        logger.info("%s; trying again in %.1f s", failure, wait)
-        policy.sleep(wait)
+
+    response = answered(
+        url,
+        send,
+        _reject,
+        method=method,
+        headers=headers,
+        failures=(requests.RequestException,),
+        accept=accept,
+        policy=policy,
+    )
     if response.status_code == 304:
         response.raw.drain_conn()  # nothing comes: this gives the connection back
     try:
@@ -306,9 +410,10 @@ def open_url(
         release()
 
 
-def is_encoded(response: requests.Response) -> bool:
+def is_encoded(response: Reply) -> bool:
     """Return whether a server insisted on an encoding that was not asked for."""
-    return response.headers.get("Content-Encoding", "identity").lower() != "identity"
+    encoding: str = response.headers.get("Content-Encoding", "identity")
+    return encoding.lower() != "identity"
 
 
 def read_chunks(response: requests.Response, url: str) -> Iterator[bytes]:
@@ -346,7 +451,7 @@ def read_chunks(response: requests.Response, url: str) -> Iterator[bytes]:
         except (HTTPError, OSError) as error:
             raise TruncatedError(
                 f"{url} broke off after {got:,} of "
-                f"{response.headers.get('Content-Length', 'unknown')} bytes ({_said(error)}): "
+                f"{response.headers.get('Content-Length', 'unknown')} bytes ({said(error)}): "
                 "try again",
                 url=url,
             ) from error

@@ -15,18 +15,18 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from geotessera.datasets import canonical_store_location
 from geotessera.errors import ChangedError, InputError, TruncatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["KeyRange", "ObjectReader", "Suffix", "Traffic", "open_reader"]
+    from geotessera.remote.http import RetryPolicy
+
+__all__ = ["KeyRange", "ObjectReader", "Pending", "Suffix", "Traffic", "open_reader"]
 
 type KeyRange = tuple[str, int, int]
 """An object's key, the first byte, and how many."""
@@ -77,6 +77,18 @@ class Traffic:
         """Count from 0 again."""
         with self._lock:
             self.requests = self.bytes = self.hits = 0
+
+
+class Pending(ABC):
+    """Ranges that are being read."""
+
+    @abstractmethod
+    def result(self) -> list[bytes | None]:
+        """Wait for them; returns and raises as `ObjectReader.get_ranges`."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Give them up; nobody wants them any more."""
 
 
 class ObjectReader(ABC):
@@ -160,6 +172,12 @@ class ObjectReader(ABC):
             (an `OSError`) if they could not be had.
         """
 
+    def begin(
+        self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
+    ) -> Pending:
+        """Begin to read what `get_ranges` returns, and return at once."""
+        return _Later(lambda: self.get_ranges(ranges, versions))
+
     def forget(self, key: str) -> None:  # noqa: B027 - nothing to do for readers without memory
         """Take an object for another one from now on: it has changed."""
 
@@ -184,14 +202,17 @@ class ObjectReader(ABC):
         ahead : int
             How many batches are read while the caller works on one.
         """
-        with _ahead(ahead) as executor:
-            waiting: deque[Future[list[bytes | None]]] = deque()
+        waiting: deque[Pending] = deque()
+        try:
             for batch in batches:
-                waiting.append(executor.submit(self.get_ranges, batch))
+                waiting.append(self.begin(batch))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        finally:
+            for pending in waiting:
+                pending.cancel()
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing
         """Give up what is held open; the reader can still be used."""
@@ -203,13 +224,31 @@ class ObjectReader(ABC):
         self.close()
 
 
-@contextmanager
-def _ahead(count: int) -> Iterator[ThreadPoolExecutor]:
-    executor = ThreadPoolExecutor(max(count, 1) + 1, "geotessera-ahead")
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+class _Later(Pending):
+    """Ranges that one thread is reading."""
+
+    def __init__(self, work: Callable[[], list[bytes | None]]) -> None:
+        self._work = work
+        self._found: list[bytes | None] = []
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="geotessera-ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._found = self._work()
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            self._failure = error
+
+    def result(self) -> list[bytes | None]:
+        while self._thread.is_alive():
+            self._thread.join(0.2)
+        if self._failure is not None:
+            raise self._failure
+        return self._found
+
+    def cancel(self) -> None:
+        pass
 
 
 def check_range(key: str, start: int, length: int) -> None:
@@ -234,29 +273,56 @@ def changed(url: str) -> ChangedError:
 
 def open_reader(
     location: str | os.PathLike[str] | Any,
+    *,
+    via_gateway: bool | None = None,
+    jobs: int | None = None,
+    gap: int | None = None,
+    policy: RetryPolicy | None = None,
 ) -> ObjectReader:
     """Return the reader of a location.
 
     Parameters
     ----------
     location : str, path or zarr.abc.store.Store
-        A directory, a ``file://`` URL, or a Zarr store object, which is used as it is.
+        A directory, a ``file://``, ``http(s)://`` or ``s3://`` URL, another URL that fsspec
+        knows, or a Zarr store object, which is used as it is.
+    via_gateway : bool, optional
+        Whether a published store is read through the gateway instead of its bucket; by default
+        as ``GEOTESSERA_VIA_GATEWAY`` says.
+    jobs : int, optional
+        Connections at once, by default ``GEOTESSERA_RANGE_JOBS`` or 128.
+    gap : int, optional
+        Bytes between ranges of an object for which they become one request, by default
+        ``GEOTESSERA_RANGE_GAP`` or 0.
+    policy : RetryPolicy, optional
+        Timeouts and repetitions of HTTP.
 
     Raises
     ------
     StoreNotFoundError
         (a `FileNotFoundError`) if a directory does not exist.
     InputError
-        (a `ValueError`) for what is no location.
+        (a `ValueError`) for what is no location, or options out of range.
     """
-    from geotessera.remote.objects_local import LocalReader
+    if not isinstance(location, str | os.PathLike):
+        from geotessera.remote.objects_zarr import StoreReader
 
-    if isinstance(location, str | os.PathLike):
-        text = os.fspath(location)
-        scheme, separator, _ = text.partition("://")
-        if not separator or scheme.lower() == "file":
-            return LocalReader(text)
-        raise InputError(f"{text} has the scheme {scheme!r}: expected a path")
-    from geotessera.remote.objects_zarr import StoreReader
+        return StoreReader(location)
+    text = os.fspath(location)
+    scheme, separator, _ = text.partition("://")
+    scheme = scheme.lower() if separator else "file"
+    if scheme == "file":
+        from geotessera.remote.objects_local import LocalReader
 
-    return StoreReader(location)
+        return LocalReader(text)
+    if scheme in ("http", "https"):
+        from geotessera.remote.objects_http import HttpReader
+        from geotessera.remote.objects_remote import costs_of
+        from geotessera.remote.routing import base_of
+
+        return HttpReader(
+            canonical_store_location(text), base_of(text, via_gateway), costs_of(jobs, gap), policy
+        )
+    from geotessera.remote.objects_zarr import open_by_fsspec
+
+    return open_by_fsspec(text)

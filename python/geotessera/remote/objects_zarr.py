@@ -15,10 +15,29 @@ if TYPE_CHECKING:
 
     from geotessera.remote.objects import KeyRange
 
-__all__ = ["StoreReader"]
+__all__ = ["StoreReader", "open_by_fsspec"]
 
 _AT_ONCE = 64
 """Ranges that are asked for at the same time; the store has its own cap on connections."""
+
+
+def open_by_fsspec(url: str) -> StoreReader:
+    """Return a reader of a URL that fsspec knows, such as ``gs://`` or ``memory://``.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if it does not, or lacks what it needs for it.
+    """
+    from zarr.storage import FsspecStore
+
+    try:
+        store = FsspecStore.from_url(url, read_only=True)
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            f"{url} cannot be opened: {error}; expected a path or an http://, https:// or s3:// URL"
+        ) from error
+    return StoreReader(store, url.rstrip("/"))
 
 
 class StoreReader(ObjectReader):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from geotessera.remote.http import http_date, is_encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
-    import requests
+    from geotessera.remote.http import Reply
 
 __all__ = ["BLOCK_BYTES", "SPAN_BYTES", "Remote", "answered_range", "missing_runs", "spans"]
 
@@ -52,9 +52,9 @@ class Remote:
     dated: bool = False
 
     @classmethod
-    def of(cls, response: requests.Response, length: int | None) -> Remote:
+    def of(cls, response: Reply, length: int | None) -> Remote:
         """Read the headers of an answer."""
-        headers: Mapping[str, str] = response.headers
+        headers = response.headers
         etag, modified = headers.get("ETag"), headers.get("Last-Modified")
         match = _MD5_ETAG.fullmatch(etag or "")
         # Encrypted with a managed or a customer's key, S3's ETag looks like an MD5 and is none.
@@ -92,7 +92,7 @@ class Remote:
         return self.modified == other.modified
 
 
-def answered_range(response: requests.Response) -> tuple[int, int, int] | None:
+def answered_range(response: Reply) -> tuple[int, int, int] | None:
     """Return (first byte, last byte + 1, bytes in all) of a partial answer, or None.
 
     None also for an answer that contradicts itself.

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["abort", "release", "session"]
+__all__ = ["abort", "is_loopback", "release", "session", "use"]
 
 _users: dict[int, Any] = {}
 """The connection that a thread last asked something on, by the thread's ident."""
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Return whether a URL names this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True
@@ -44,8 +45,7 @@ def _new_session() -> requests.Session:
         user = 0
 
         def request(self, *args: Any, **options: Any) -> None:
-            self.user = threading.get_ident()
-            _users[self.user] = self
+            use(self)
             super().request(*args, **options)  # type: ignore[misc]
             # http.client drops its own reference when the answer closes the connection.
             self.live: Any = self.sock  # type: ignore[attr-defined]
@@ -81,12 +81,12 @@ def _new_session() -> requests.Session:
             self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
         ) -> Any:
             settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
-            if _is_loopback(url):
+            if is_loopback(url):
                 settings["proxies"] = {}
             return settings
 
         def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
-            if _is_loopback(prepared_request.url):
+            if is_loopback(prepared_request.url):
                 return {}
             return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
 
@@ -113,6 +113,18 @@ def session() -> requests.Session:
         if _session is None:
             _session = _new_session()
         return _session
+
+
+def use(connection: Any) -> None:
+    """Note that this thread waits on a connection from now on.
+
+    Parameters
+    ----------
+    connection : object
+        Its attribute `user` is set; `live` is its socket, or else `sock`.
+    """
+    connection.user = threading.get_ident()
+    _users[connection.user] = connection
 
 
 def release() -> None:
