@@ -12,11 +12,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from geotessera.types import Algorithm, Lattice, Layout, Method, MosaicSource, PixelRule
+from geotessera.types import Algorithm, Compressor, Lattice, Layout, Method, MosaicSource, PixelRule
 
 __all__ = [
     "Hasher",
     "__version__",
+    "decode_chunk",
+    "decode_points",
+    "decode_window",
     "dequantize",
     "group_by_tile",
     "hash_files",
@@ -28,6 +31,7 @@ __all__ = [
     "read_records",
     "sample",
     "set_num_threads",
+    "shard_indexes",
     "simd_level",
     "unproject",
 ]
@@ -98,6 +102,42 @@ def mosaic(
     out_layout: Layout = "hwc",
     origin: NDArray[np.int16] | None = None,
 ) -> int: ...
+def decode_chunk(data: bytes, compressor: Compressor, size: int) -> bytes: ...
+def decode_points(
+    objects: Sequence[str | PathLike[str] | bytes],
+    spans: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    pixels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    *,
+    shape: tuple[int, int, int],
+    layout: Layout,
+    compressor: Compressor,
+    fill: float,
+    out: NDArray[np.int8] | NDArray[np.float32],
+    bands: Sequence[int] | None = None,
+    scales: NDArray[np.float32] | None = None,
+) -> tuple[int, str] | None: ...
+def decode_window(
+    objects: Sequence[str | PathLike[str] | bytes],
+    spans: NDArray[np.int64],
+    *,
+    shape: tuple[int, int, int],
+    layout: Layout,
+    compressor: Compressor,
+    fill: float,
+    origin: tuple[int, int],
+    out: NDArray[np.int8] | NDArray[np.float32],
+    bands: Sequence[int] | None = None,
+    scales: NDArray[np.float32] | None = None,
+) -> tuple[int, str] | None: ...
+def shard_indexes(
+    objects: Sequence[str | PathLike[str] | bytes],
+    entries: int,
+    *,
+    checked: bool,
+    at_end: bool,
+) -> list[NDArray[np.uint64] | str | None]: ...
 def project(
     lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

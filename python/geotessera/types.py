@@ -29,6 +29,10 @@ type Algorithm = Literal["sha256", "md5", "xxh128"]
 """A digest that the kernels can make."""
 
 
+type Compressor = Literal["blosc", "zstd", "none"]
+"""How the kernels find the chunks of a store compressed."""
+
+
 class ProgressCallback(Protocol):
     """What is called while something long runs: done, total and a short status text."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError, YearError
 from geotessera.sources.base import RasterSource, check_bands, check_window
-from geotessera.sources.zarr_array import ByteReader, ZarrArray
+from geotessera.sources.zarr_array import ZarrArray
 from geotessera.types import GridSpec, Layout, Provenance, QuantizedRaster, SparsePixels, Window
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from geotessera.remote.objects import ObjectReader
     from geotessera.sources.base import Allocate
     from geotessera.sources.zarr_spec import ArraySpec
 
@@ -31,7 +32,7 @@ class ZarrZone:
 
     Parameters
     ----------
-    reader : ByteReader
+    reader : ObjectReader
         The store's bytes.
     number : int
         1 to 60.
@@ -51,7 +52,7 @@ class ZarrZone:
         All arrays of the group.
     """
 
-    reader: ByteReader
+    reader: ObjectReader
     number: int
     name: str
     grid: GridSpec

@@ -11,13 +11,15 @@ from geotessera.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from geotessera.types import Compressor
+
 __all__ = ["ArraySpec", "ChunkCodec", "ShardIndex", "parse_array"]
 
 
 class ChunkCodec(NamedTuple):
     """What the kernels undo: bytes in little-endian order, then one compressor or none."""
 
-    compressor: Literal["blosc", "zstd", "none"]
+    compressor: Compressor
 
 
 class ShardIndex(NamedTuple):
@@ -162,6 +164,8 @@ def parse_array(path: str, node: Mapping[str, Any]) -> ArraySpec:
 
 
 def _parse(path: str, node: Mapping[str, Any]) -> ArraySpec:
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("a name that leads elsewhere")
     if node["zarr_format"] != 3 or node["node_type"] != "array":
         raise ValueError(f"zarr_format {node['zarr_format']!r}, node_type {node['node_type']!r}")
     grid, keys = node["chunk_grid"], node.get("chunk_key_encoding", {"name": "default"})

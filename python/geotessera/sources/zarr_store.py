@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from geotessera.errors import FormatError, ZoneError
+from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.sources.zarr import ZarrZone
 from geotessera.sources.zarr_array import read_values
 from geotessera.sources.zarr_spec import ArraySpec, parse_array
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from geotessera.sources.zarr_array import ByteReader
 
 __all__ = ["EmbeddingStore", "open_embedding_store"]
 
@@ -28,7 +28,9 @@ _TOLERANCE = 1e-6
 """Pixels by which numbers that mean the same place may differ."""
 
 
-def open_embedding_store(location: str | Path | ByteReader | Any, **options: Any) -> EmbeddingStore:
+def open_embedding_store(
+    location: str | Path | ObjectReader | Any, **options: Any
+) -> EmbeddingStore:
     """Open a store in the native layout; its root metadata are read, and nothing else.
 
     Parameters
@@ -43,12 +45,8 @@ def open_embedding_store(location: str | Path | ByteReader | Any, **options: Any
     FormatError
         (a `RuntimeError` and a `ValueError`) if there is no Zarr v3 group.
     """
-    if hasattr(location, "get_ranges") and hasattr(location, "get_suffix"):
-        return EmbeddingStore(cast("ByteReader", location))
-    import importlib
-
-    objects = importlib.import_module("geotessera.remote.objects")
-    return EmbeddingStore(objects.open_reader(location, **options))
+    reader = location if isinstance(location, ObjectReader) else open_reader(location, **options)
+    return EmbeddingStore(reader)
 
 
 class EmbeddingStore:
@@ -59,7 +57,7 @@ class EmbeddingStore:
 
     Parameters
     ----------
-    reader : ByteReader
+    reader : ObjectReader
         The store's bytes.
 
     Raises
@@ -68,7 +66,7 @@ class EmbeddingStore:
         (a `RuntimeError` and a `ValueError`) if there is no Zarr v3 group.
     """
 
-    def __init__(self, reader: ByteReader) -> None:
+    def __init__(self, reader: ObjectReader) -> None:
         self.reader = reader
         self._zones: dict[int, ZarrZone] = {}
         self._lock = threading.Lock()

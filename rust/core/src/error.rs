@@ -34,6 +34,14 @@ pub enum Error {
         /// How many bands there are.
         count: usize,
     },
+    /// A chunk that cannot be read or decoded.
+    #[error("chunk {number}: {reason}")]
+    Chunk {
+        /// Its number in the list that was passed.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Any other argument outside its domain.
     #[error("{0}")]
     Argument(String),

@@ -3,7 +3,9 @@
 //! Slices in, slices out: no Python, no NumPy, no network. `view` is the only
 //! place for size arithmetic; each kernel has one file.
 
+pub mod blosc;
 pub mod checksum;
+pub mod chunks;
 pub mod coords;
 pub mod dequantize;
 pub mod error;

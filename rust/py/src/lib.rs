@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod array;
 mod checksum;
+mod chunks;
 mod coords;
 mod dequantize;
 mod error;
@@ -26,6 +27,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(threads::set_num_threads, m)?)?;
     m.add_class::<checksum::Hasher>()?;
     m.add_function(wrap_pyfunction!(checksum::hash_files, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::decode_chunk, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::decode_points, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::decode_window, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::shard_indexes, m)?)?;
     m.add_function(wrap_pyfunction!(coords::project, m)?)?;
     m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
     m.add_function(wrap_pyfunction!(mosaic::mosaic, m)?)?;

@@ -26,7 +26,7 @@ const STREAM: usize = 1 << 22;
 const STAGE: usize = 128;
 
 /// Inner positions that are gathered at a time; `transpose` takes squares of this side.
-const SIDE: usize = 16;
+pub(crate) const SIDE: usize = 16;
 
 impl Level {
     /// The vector kernels; `None` for the scalar reference.
@@ -153,7 +153,7 @@ pub(crate) fn pixels(
 }
 
 /// First band and step, where the bands are evenly spaced: then they are a strided view.
-fn progression(bands: &[usize]) -> Option<(usize, isize)> {
+pub(crate) fn progression(bands: &[usize]) -> Option<(usize, isize)> {
     let &start = bands.first()?;
     let step = bands
         .get(1)
@@ -411,22 +411,29 @@ fn transpose(
                     .read()
             };
         }
-        // Interleaving rows i and i + 8 rotates the address (row, column) by one bit; half a
-        // turn exchanges rows and columns. LLVM makes it unpack (x86) and zip (ARM).
-        for _ in 0..SIDE.ilog2() {
-            let mut next = [[0i8; SIDE]; SIDE];
-            for i in 0..SIDE / 2 {
-                for j in 0..SIDE / 2 {
-                    next[2 * i][2 * j] = block[i][j];
-                    next[2 * i][2 * j + 1] = block[i + SIDE / 2][j];
-                    next[2 * i + 1][2 * j] = block[i][j + SIDE / 2];
-                    next[2 * i + 1][2 * j + 1] = block[i + SIDE / 2][j + SIDE / 2];
-                }
-            }
-            block = next;
-        }
-        for (line, values) in block.iter().zip(into.iter_mut()) {
+        for (line, values) in transposed(block).iter().zip(into.iter_mut()) {
             values[offset..offset + SIDE].copy_from_slice(line);
         }
     }
+}
+
+/// A square with rows and columns exchanged.
+///
+/// Interleaving rows i and i + 8 rotates the address (row, column) by one bit; half a turn
+/// exchanges rows and columns. LLVM makes it unpack (x86) and zip (ARM).
+#[inline(always)]
+pub(crate) fn transposed<T: Copy>(mut block: [[T; SIDE]; SIDE]) -> [[T; SIDE]; SIDE] {
+    for _ in 0..SIDE.ilog2() {
+        let mut next = block;
+        for i in 0..SIDE / 2 {
+            for j in 0..SIDE / 2 {
+                next[2 * i][2 * j] = block[i][j];
+                next[2 * i][2 * j + 1] = block[i + SIDE / 2][j];
+                next[2 * i + 1][2 * j] = block[i][j + SIDE / 2];
+                next[2 * i + 1][2 * j + 1] = block[i + SIDE / 2][j + SIDE / 2];
+            }
+        }
+        block = next;
+    }
+    block
 }

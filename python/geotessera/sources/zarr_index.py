@@ -1,0 +1,208 @@
+"""Where the inner chunks of shards are: indexes, read once a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from geotessera.errors import FormatError, TruncatedError
+from geotessera.remote.objects_local import LocalReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geotessera.remote.objects import ObjectReader
+    from geotessera.sources.zarr_spec import ArraySpec, ShardIndex
+
+__all__ = ["Index", "forget_indexes", "local_path", "shard_indexes"]
+
+_MOST_BYTES = 128 * 2**20
+"""Of indexes kept: those of 480 published shards."""
+
+_ABSENT_SECONDS = 600.0
+"""How long a shard that a server does not have is believed to be absent."""
+
+_CONNECTIONS = 32
+
+
+class Index(NamedTuple):
+    """A shard's index.
+
+    Parameters
+    ----------
+    entries : ndarray of uint64, shape (n, 2), or None
+        Offset and length of each inner chunk; None for a shard that does not exist.
+    version : str
+        Of the shard.
+    """
+
+    entries: NDArray[np.uint64] | None
+    version: str
+
+
+class _Indexes:
+    """The process's indexes, least recently used first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[Index, float]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, place: tuple[str, str]) -> Index | None:
+        with self._lock:
+            found = self._kept.get(place)
+            if found is None:
+                return None
+            index, until = found
+            if until < time.monotonic():
+                self._drop(place)
+                return None
+            self._kept.move_to_end(place)
+            return index
+
+    def put(self, place: tuple[str, str], index: Index) -> None:
+        absent = index.entries is None
+        until = time.monotonic() + _ABSENT_SECONDS if absent else float("inf")
+        with self._lock:
+            self._drop(place)
+            self._kept[place] = index, until
+            self._bytes += _size(index)
+            while self._bytes > _MOST_BYTES and len(self._kept) > 1:
+                self._drop(next(iter(self._kept)))
+
+    def drop(self, place: tuple[str, str]) -> None:
+        with self._lock:
+            self._drop(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        found = self._kept.pop(place, None)
+        if found is not None:
+            self._bytes -= _size(found[0])
+
+
+def _size(index: Index) -> int:
+    return 512 + (0 if index.entries is None else index.entries.nbytes)
+
+
+_indexes = _Indexes()
+
+
+def local_path(reader: ObjectReader) -> str | None:
+    """Return the directory of a reader of files, which the kernels read themselves."""
+    return str(reader.path) if isinstance(reader, LocalReader) else None
+
+
+def shard_indexes(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]]) -> list[Index]:
+    """Return the indexes of shards, each read once a process.
+
+    A file's index is read again when the file has changed.
+
+    Parameters
+    ----------
+    reader : ObjectReader
+        The store's bytes.
+    wanted : sequence of (ArraySpec, str)
+        Arrays, and keys of shards.
+
+    Raises
+    ------
+    FormatError
+        (a `RuntimeError` and a `ValueError`) if an index is damaged.
+    TransferError
+        (an `OSError`) if one cannot be had.
+    """
+    directory = local_path(reader)
+    found: list[Index | None] = []
+    for _, key in wanted:
+        index = _indexes.get((reader.location, key))
+        if directory is not None:
+            version = _version(f"{directory}/{key}")
+            if version is None:
+                index = Index(None, "")
+            elif index is not None and index.version != version:
+                index = None
+        found.append(index)
+    missing = [at for at, index in enumerate(found) if index is None]
+    if missing:
+        asked = [wanted[at] for at in missing]
+        read = _read_files(directory, asked) if directory else _fetch(reader, asked)
+        for at, index in zip(missing, read, strict=True):
+            found[at] = index
+            _indexes.put((reader.location, wanted[at][1]), index)
+    return [index for index in found if index is not None]
+
+
+def forget_indexes(reader: ObjectReader, keys: Sequence[str]) -> None:
+    """Read the indexes of some shards again next time, since they have changed."""
+    for key in keys:
+        _indexes.drop((reader.location, key))
+        reader.forget(key)
+
+
+def _version(path: str) -> str | None:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - pathlib costs as much again
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return f"{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _read_files(directory: str, wanted: Sequence[tuple[ArraySpec, str]]) -> list[Index]:
+    from geotessera import _native
+
+    found: list[Index] = []
+    for spec, key in wanted:
+        path = f"{directory}/{key}"
+        version = _version(path)  # before it is read: a change meanwhile is seen next time
+        shape = _shape(spec)
+        made = _native.shard_indexes(
+            [path], shape.entries, checked=shape.checked, at_end=shape.at_end
+        )[0]
+        found.append(_index(made, version or "", path))
+    return found
+
+
+def _fetch(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]]) -> list[Index]:
+    from geotessera import _native
+
+    def one(spec: ArraySpec, key: str) -> Index:
+        shape, version = _shape(spec), ""
+        try:
+            if shape.at_end:
+                suffix = reader.read_suffix(key, shape.length)
+                data, version = (None, "") if suffix is None else suffix
+            else:
+                data = reader.get_range(key, 0, shape.length)
+        except TruncatedError as error:
+            if error.passing:
+                raise
+            raise FormatError(f"{reader.location}/{key}: its index is cut off: {error}") from error
+        if data is None:
+            return Index(None, "")
+        made = _native.shard_indexes(
+            [data], shape.entries, checked=shape.checked, at_end=shape.at_end
+        )[0]
+        return _index(made, version, f"{reader.location}/{key}")
+
+    if len(wanted) == 1:
+        return [one(*wanted[0])]
+    with ThreadPoolExecutor(min(len(wanted), _CONNECTIONS)) as pool:
+        return list(pool.map(one, *zip(*wanted, strict=True)))
+
+
+def _shape(spec: ArraySpec) -> ShardIndex:
+    assert spec.index is not None  # only shards have one
+    return spec.index
+
+
+def _index(made: NDArray[np.uint64] | str | None, version: str, name: str) -> Index:
+    if isinstance(made, str):
+        raise FormatError(f"{name}: {made}; the shard is damaged, have it written or fetched again")
+    return Index(made, version if made is not None else "")
