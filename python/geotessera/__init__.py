@@ -1,8 +1,8 @@
 """GeoTessera: TESSERA satellite embeddings, fast, light and reliable.
 
 128 numbers for every 10 m pixel of the land surface, a year at a time. Start with
-`GeoTessera`; see `geotessera.registry` for what exists and `geotessera.tiles` for
-tiles on disk.
+`GeoTessera` for tiles, or `GeoTesseraZarr` for the cloud stores; see `geotessera.registry` for
+what exists and `geotessera.tiles` for tiles on disk.
 
 Importing the package imports no NumPy: names are resolved when they are first used.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotessera import registry, visualization
+    from geotessera import registry, store, visualization
     from geotessera.core import GeoTessera
     from geotessera.dequantize import dequantize_embedding
     from geotessera.errors import GeoTesseraError
+    from geotessera.store import GeoTesseraZarr
     from geotessera.types import Status
 
     __version__: str
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
 __all__ = [
     "GeoTessera",
     "GeoTesseraError",
+    "GeoTesseraZarr",
     "Status",
     "dequantize_embedding",
     "registry",
+    "store",
     "visualization",
 ]
 
 _HOMES = {
     "GeoTessera": "geotessera.core",
     "GeoTesseraError": "geotessera.errors",
+    "GeoTesseraZarr": "geotessera.store",
     "Status": "geotessera.types",
     "dequantize_embedding": "geotessera.dequantize",
 }
 _SUBMODULES = frozenset(
-    {"core", "country", "inputs", "raster", "registry", "tiles", "visualization"}
+    {"core", "country", "inputs", "raster", "registry", "store", "tiles", "visualization"}
 )
 
 

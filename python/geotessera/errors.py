@@ -26,11 +26,13 @@ __all__ = [
     "HTTPStatusError",
     "IncompleteMosaicError",
     "InputError",
+    "NoOverlapError",
     "NotFoundError",
     "NotPublishedError",
     "OfflineError",
     "ReadOnlyError",
     "RegistryError",
+    "ResamplingError",
     "SizeMismatchError",
     "StalledError",
     "StoreNotFoundError",
@@ -64,6 +66,18 @@ class NotPublishedError(InputError):
 
 class EmptySelectionError(InputError):
     """A selection that holds nothing, such as a registry scope without tiles."""
+
+
+class NoOverlapError(EmptySelectionError, IndexError):
+    """A region that lies outside the grid of what was to be read."""
+
+
+class ResamplingError(InputError, KeyError):
+    """A name that is none of a way to resample."""
+
+    def __str__(self) -> str:
+        """Return the message itself; `KeyError` would quote it."""
+        return str(self.args[0]) if self.args else ""
 
 
 class DatasetMismatchError(InputError):

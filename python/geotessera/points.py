@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["parse_points", "read_points_file"]
+__all__ = ["parse_points", "read_points", "read_points_file"]
 
 # Names of coordinate columns in lower case; the first pair that a table has is used.
 _COLUMNS = (
@@ -53,16 +53,20 @@ def parse_points(points: Any) -> NDArray[np.float64]:
     >>> parse_points([(0.17, 52.23), (0.2, 52.3)]).shape
     (2, 2)
     """
-    if isinstance(points, dict):
-        array = _from_geojson(points)
-    elif _is_from(points, "geopandas"):
-        array = _from_geopandas(points)
-    elif _is_from(points, "pandas") and hasattr(points, "columns"):
-        array = _from_table(points)
-    else:
-        array = _from_pairs(points)
+    array = read_points(points)
     _check(array)
     return array
+
+
+def read_points(points: Any) -> NDArray[np.float64]:
+    """Return points as `parse_points` does, wherever they are: not finite, not on the globe."""
+    if isinstance(points, dict):
+        return _from_geojson(points)
+    if _is_from(points, "geopandas"):
+        return _from_geopandas(points)
+    if _is_from(points, "pandas") and hasattr(points, "columns"):
+        return _from_table(points)
+    return _from_pairs(points)
 
 
 def _is_from(value: Any, package: str) -> bool:

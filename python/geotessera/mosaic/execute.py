@@ -334,6 +334,7 @@ class _Need:
             raster.cell,
             block.layout,
             block.nodata,
+            self.source.rule,
         )
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from geotessera.errors import BandError, InputError
-from geotessera.types import Block, GridSpec, Provenance, SparsePixels, Window
+from geotessera.types import Block, GridSpec, PixelRule, Provenance, SparsePixels, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +42,11 @@ class RasterSource(ABC):
         Height and width of the blocks that a read touches whole.
     provenance : Provenance
         Dataset and year, where known.
+    rule : {"floor", "nearest"}
+        Which pixel owns a position: tiles floor, Zarr stores take the nearest centre.
     """
 
+    rule: PixelRule = "floor"
     grid: GridSpec
     block_shape: tuple[int, int]
     band_count: int

@@ -1,0 +1,526 @@
+"""TESSERA embeddings in cloud stores: Zarr, read where they are.
+
+`GeoTesseraZarr` is the way in. Points, regions and patches are given in WGS84 degrees; what
+is not asked for is not transferred.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from geotessera.datasets import dataset_for_location, zarr_store_url
+from geotessera.sources.zarr_store import EmbeddingStore, open_embedding_store
+from geotessera.store_zones import SEAM_DEGREES, StoreZones
+from geotessera.types import Status
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+    from affine import Affine
+    from numpy.typing import NDArray
+
+    from geotessera.datasets import Dataset
+    from geotessera.mosaic.plan import MosaicPlan
+    from geotessera.types import BBox, Method, Window
+
+    type Region = tuple[NDArray[np.float32], Affine, str]
+    type QuantizedRegion = tuple[NDArray[np.int8], NDArray[np.float32], Affine, str]
+    type Resolution = float | tuple[float, float]
+
+__all__ = [
+    "CLIENT_OPTIONS",
+    "DEFAULT_STORE",
+    "GATEWAY_ENV",
+    "NODATA",
+    "OUTSIDE",
+    "POINT_CONCURRENCY",
+    "RETRY_CONFIG",
+    "SEAM_DEGREES",
+    "SEAM_SEARCH_PX",
+    "SHARD_CHUNKS",
+    "VALID",
+    "WATER",
+    "GeoTesseraZarr",
+]
+
+logger = logging.getLogger("geotessera.store")
+
+DEFAULT_STORE = zarr_store_url()
+"""The store that is read where none is named."""
+
+SHARD_CHUNKS: Mapping[str, int] = {"band": 128, "y": 4096, "x": 4096}
+"""Size of a shard of the published stores."""
+
+GATEWAY_ENV = "GEOTESSERA_VIA_GATEWAY"
+"""Environment variable that keeps reads on the gateway's host."""
+
+SEAM_SEARCH_PX = 1
+"""How far round a pixel that was never written a valid one is looked for."""
+
+# Upstream's, for programs that name them; requests follow `geotessera.remote`.
+POINT_CONCURRENCY = 32
+RETRY_CONFIG: Mapping[str, Any] = {"max_retries": 5, "retry_timeout": 300}
+CLIENT_OPTIONS: Mapping[str, Any] = {"timeout": "120s"}
+
+VALID, WATER, NODATA, OUTSIDE = "valid", "water", "nodata", "outside"
+
+_NAMES = {
+    Status.VALID: VALID,
+    Status.WATER: WATER,
+    Status.NODATA: NODATA,
+    Status.OUTSIDE: OUTSIDE,
+}
+
+
+class GeoTesseraZarr:
+    """A store of TESSERA embeddings, read by point, region or patch.
+
+    Any number of threads may use a client.
+
+    Parameters
+    ----------
+    store_url : str, path, zarr Store or EmbeddingStore
+        Where the store is: an ``https://``, ``http://`` or ``s3://`` URL or a directory.
+    cache_dir : path, optional
+        Where data are kept between runs.
+    cache_max_size : int, optional
+        Bytes that they may take there.
+    via_gateway : bool, optional
+        Read through the gateway's host instead of the bucket itself; by default as the
+        environment variable `GATEWAY_ENV` says.
+    **options
+        More for the reader of the store's bytes, such as ``offline=True``; see
+        `geotessera.remote.objects.open_reader`.
+
+    Attributes
+    ----------
+    url : str
+        Where the store is.
+    dataset : Dataset or None
+        The published dataset that it holds.
+    model_version, build_version : str
+        What made the embeddings and the store, or "".
+    n_bands : int
+        Bands of the full embeddings.
+    depths : dict of int to str
+        Depths that can be read, and their arrays.
+    years : list of int
+        Calendar years of the store's first zone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a directory does not exist.
+    FormatError
+        (a `RuntimeError` and a `ValueError`) if there is no store.
+
+    Examples
+    --------
+    >>> client = GeoTesseraZarr("path/to/store")  # doctest: +SKIP
+    >>> client.sample_points([(0.17, 52.23)], 2024).shape  # doctest: +SKIP
+    (1, 128)
+    """
+
+    def __init__(
+        self,
+        store_url: str | os.PathLike[str] | Any = DEFAULT_STORE,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_max_size: int | None = None,
+        via_gateway: bool | None = None,
+        **options: Any,
+    ) -> None:
+        given = {
+            "cache_dir": cache_dir,
+            "cache_max_size": cache_max_size,
+            "via_gateway": via_gateway,
+        }
+        options |= {name: value for name, value in given.items() if value is not None}
+        if isinstance(store_url, EmbeddingStore):
+            self.store = store_url
+        else:
+            self.store = open_embedding_store(store_url, **options)
+        self._zones = StoreZones(self.store)
+        self.url = _url(store_url, self.store)
+        self.dataset: Dataset | None = dataset_for_location(self.url)
+        self.model_version = self.store.model_version
+        self.build_version = self.store.build_version
+        self.n_bands = self.store.n_bands
+        self.depths: dict[int, str] = dict(self.store.depths)
+        self.years: list[int] = list(self.store.years)
+        logger.info(
+            "Opened %s: %d zones, years %s, %d bands",
+            self.url, len(self._zones.numbers), self.years, self.n_bands,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"GeoTesseraZarr({self.url!r}, years={self.years})"
+
+    # --- Points --------------------------------------------------------------------------
+
+    def probe(
+        self,
+        lon: float,
+        lat: float,
+        year: int,
+        *,
+        cross_zone: bool = True,
+        search_px: int = SEAM_SEARCH_PX,
+    ) -> tuple[NDArray[np.float32] | None, str]:
+        """Return the embedding of a place, and why there is none where there is none.
+
+        Parameters
+        ----------
+        lon, lat : float
+            WGS84 degrees.
+        year : int
+            Calendar year.
+        cross_zone, search_px
+            As for `sample_points`.
+
+        Returns
+        -------
+        vector : ndarray of float32, shape (n_bands,), or None
+        status : {"valid", "water", "nodata", "outside"}
+
+        Raises
+        ------
+        YearError
+            (a `KeyError` and a `ValueError`) if the place's zone does not have the year.
+        """
+        values, status = self._sample(
+            _one_point(lon, lat), year, cross_zone=cross_zone, search_px=search_px, quiet=True
+        )
+        found = Status(int(status[0]))
+        return (values[0] if found is Status.VALID else None), _NAMES[found]
+
+    def sample_at(
+        self,
+        lon: float,
+        lat: float,
+        year: int,
+        *,
+        cross_zone: bool = True,
+        search_px: int = SEAM_SEARCH_PX,
+    ) -> NDArray[np.float32]:
+        """Return the embedding of a place: float32 (n_bands,), NaN where there is none.
+
+        Parameters and errors are those of `probe`.
+        """
+        values, _ = self._sample(
+            _one_point(lon, lat), year, cross_zone=cross_zone, search_px=search_px, quiet=True
+        )
+        row: NDArray[np.float32] = values[0]
+        return row
+
+    @overload
+    def sample_points(
+        self,
+        coords: Any,
+        year: int,
+        *,
+        progress: bool = ...,
+        cross_zone: bool = ...,
+        search_px: int = ...,
+        depth: int | None = ...,
+        bands: Sequence[int] | None = ...,
+        method: Method = ...,
+        return_status: Literal[False] = ...,
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def sample_points(
+        self,
+        coords: Any,
+        year: int,
+        *,
+        progress: bool = ...,
+        cross_zone: bool = ...,
+        search_px: int = ...,
+        depth: int | None = ...,
+        bands: Sequence[int] | None = ...,
+        method: Method = ...,
+        return_status: Literal[True],
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]: ...
+    def sample_points(
+        self,
+        coords: Any,
+        year: int,
+        *,
+        progress: bool = True,
+        cross_zone: bool = True,
+        search_px: int = SEAM_SEARCH_PX,
+        depth: int | None = None,
+        bands: Sequence[int] | None = None,
+        method: Method = "nearest",
+        return_status: bool = False,
+    ) -> Any:
+        """Return the embeddings of many places; each chunk that covers some is read once.
+
+        Parameters
+        ----------
+        coords : iterable of (lon, lat), array, GeoJSON dict, GeoDataFrame or DataFrame
+            WGS84 degrees, unless a frame says otherwise; further columns are ignored. Points
+            that are not finite or not on the globe get no value.
+        year : int
+            Calendar year.
+        progress : bool
+            Not used: reading is too quick for a bar.
+        cross_zone : bool
+            Whether the neighbouring zone is asked for a point within 0.1° of the border that
+            its own zone says nothing of.
+        search_px : int
+            How far round a pixel that was never written a valid one is looked for.
+        depth : int, optional
+            Bands to read: one of `depths`; all by default.
+        bands : sequence of int, optional
+            Which of them, in this order.
+        method : {"nearest", "bilinear"}
+            How a value between pixel centres is made.
+        return_status : bool
+            Whether to return why a row holds what it holds.
+
+        Returns
+        -------
+        values : ndarray of float32, shape (N, bands)
+            In the order of `coords`; NaN where there is none.
+        status : ndarray of uint8, shape (N,)
+            With `return_status`: codes of `geotessera.Status`.
+
+        Raises
+        ------
+        YearError
+            (a `KeyError` and a `ValueError`) if a zone that owns a point lacks the year.
+        InputError
+            (a `ValueError`) for a depth that the store does not have.
+        """
+        from geotessera.store_points import point_array
+
+        values, status = self._sample(
+            point_array(coords),
+            year,
+            cross_zone=cross_zone,
+            search_px=search_px,
+            depth=depth,
+            bands=bands,
+            method=method,
+        )
+        return (values, status) if return_status else values
+
+    def _sample(
+        self,
+        points: NDArray[np.float64],
+        year: int,
+        *,
+        cross_zone: bool,
+        quiet: bool = False,
+        **query: Any,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        from geotessera.store_points import PointQuery, sample_store
+
+        asked = PointQuery.of(year, **query)
+        return sample_store(self._zones, points, asked, cross_zone=cross_zone, quiet=quiet)
+
+    # --- Regions -------------------------------------------------------------------------
+
+    def read_region(
+        self,
+        bbox: str | Sequence[float] | None,
+        year: int,
+        *,
+        depth: int | None = None,
+        progress: bool = False,
+        bands: Sequence[int] | None = None,
+        crs: Any = None,
+        like: Any = None,
+        resolution: Resolution | None = None,
+        method: Method = "nearest",
+    ) -> Region:
+        """Return the embeddings of a box.
+
+        Parameters
+        ----------
+        bbox : sequence of 4 float
+            (west, south, east, north) in WGS84 degrees; west > east crosses the antimeridian.
+            May be None with `like`.
+        year : int
+            Calendar year.
+        depth, bands
+            As for `sample_points`.
+        progress : bool
+            Not used.
+        crs : int, str or CRS, optional
+            Of one grid for all zones that the box meets. By default only the zone is read in
+            which the box has its middle, on its own grid.
+        like : GridSpec, path, xarray object or GeoBox, optional
+            Something that has the grid that is wanted, instead of `crs`.
+        resolution : float or (float, float), optional
+            With `crs`: pixel size in its units; by default the store's in the box's middle.
+        method : {"nearest", "bilinear"}
+            With `crs` or `like`: how a value between pixel centres is made.
+
+        Returns
+        -------
+        values : ndarray of float32, shape (height, width, bands)
+            NaN where there is no embedding.
+        transform : Affine
+            Of the upper-left pixel's corner.
+        crs : str
+            Such as ``"EPSG:32630"``: a zone's is the northern one in both hemispheres, with
+            negative northings south of the equator.
+
+        Raises
+        ------
+        ZoneError
+            (a `KeyError` and a `ValueError`) if the store does not hold the zone.
+        NoOverlapError
+            (an `IndexError` and a `ValueError`) if the box has no pixel in it.
+        YearError, InputError
+            (a `ValueError`) for a year or a depth that it does not have.
+        """
+        if crs is not None or like is not None:
+            plan = self._plan(bbox, year, depth, bands, crs, like, resolution, method)
+            from geotessera.mosaic import render
+
+            block: Any = render(plan)
+            return block.values, block.grid.affine, block.grid.crs_name
+        source, window = self._window(bbox, year, depth, "read_region")
+        values = source.read_float(window, bands)
+        grid = source.grid.window(window)
+        return values, grid.affine, grid.crs_name
+
+    def read_region_quantized(
+        self,
+        bbox: str | Sequence[float] | None,
+        year: int,
+        *,
+        depth: int | None = None,
+        progress: bool = False,
+        bands: Sequence[int] | None = None,
+        crs: Any = None,
+        like: Any = None,
+        resolution: Resolution | None = None,
+    ) -> QuantizedRegion:
+        """Return a box as it is stored: int8 values and the scales to multiply them by.
+
+        Parameters and errors are those of `read_region`.
+
+        Returns
+        -------
+        values : ndarray of int8, shape (height, width, bands)
+        scales : ndarray of float32, shape (height, width)
+            NaN or infinite where there is no embedding.
+        transform : Affine
+        crs : str
+        """
+        if crs is not None or like is not None:
+            plan = self._plan(bbox, year, depth, bands, crs, like, resolution, quantized=True)
+            from geotessera.mosaic import render
+
+            block: Any = render(plan)
+        else:
+            source, window = self._window(bbox, year, depth, "read_region_quantized")
+            block = source.read(window, bands)
+        return block.values, block.scales, block.grid.affine, block.grid.crs_name
+
+    def iter_region(
+        self,
+        bbox: str | Sequence[float] | None,
+        year: int,
+        *,
+        depth: int | None = None,
+        strip_rows: int = 512,
+        progress: bool = False,
+        bands: Sequence[int] | None = None,
+        crs: Any = None,
+        like: Any = None,
+        resolution: Resolution | None = None,
+        method: Method = "nearest",
+    ) -> Iterator[Region]:
+        """Yield a box in strips of rows, from north to south; the next one is read meanwhile.
+
+        Memory is needed for three strips. Parameters and errors are those of `read_region`;
+        errors are raised when the first strip is asked for.
+
+        Parameters
+        ----------
+        strip_rows : int
+            Rows of a strip; the last one may be lower.
+
+        Yields
+        ------
+        values : ndarray of float32, shape (rows, width, bands)
+        transform : Affine
+            Of the strip.
+        crs : str
+        """
+        from geotessera.store_regions import check_rows, read_strips, render_strips
+
+        rows = check_rows(strip_rows)
+        if crs is not None or like is not None:
+            plan = self._plan(bbox, year, depth, bands, crs, like, resolution, method)
+            strips = render_strips(plan, rows)
+        else:
+            source, window = self._window(bbox, year, depth, "iter_region")
+            strips = read_strips(source, window, rows, bands)
+        for values, grid in strips:
+            yield values, grid.affine, grid.crs_name
+
+    def _window(self, bbox: Any, year: int, depth: int | None, caller: str) -> tuple[Any, Window]:
+        """Return the zone's year of a box, and its pixels there."""
+        from geotessera.store_regions import box_of, zone_of_region
+        from geotessera.store_zones import checked_year
+
+        box = box_of(bbox)
+        wanted = checked_year(year)
+        self._zones.check_depth(depth)
+        zone, window = zone_of_region(self._zones, box, caller)
+        return zone.source(wanted, depth), window
+
+    def _plan(
+        self,
+        bbox: Any,
+        year: int,
+        depth: int | None,
+        bands: Sequence[int] | None,
+        crs: Any,
+        like: Any,
+        resolution: Resolution | None,
+        method: Method = "nearest",
+        *,
+        quantized: bool = False,
+    ) -> MosaicPlan:
+        from geotessera.errors import InputError
+        from geotessera.store_mosaic import plan_zones, region_grid
+        from geotessera.store_regions import box_of
+        from geotessera.store_zones import checked_year
+
+        if like is not None and (crs is not None or resolution is not None):
+            raise InputError("like= gives the whole grid: leave out crs and resolution")
+        box: BBox | None = None if bbox is None and like is not None else box_of(bbox)
+        grid = region_grid(self._zones, box, crs, like, resolution)
+        return plan_zones(
+            self._zones,
+            grid,
+            checked_year(year),
+            depth=depth,
+            bands=bands,
+            method=method,
+            quantized=quantized,
+            dataset=self.dataset,
+        )
+
+
+def _url(given: Any, store: EmbeddingStore) -> str:
+    """Return how a client calls its store: as it was given, without a slash at the end."""
+    if isinstance(given, str | Path):
+        return str(given).rstrip("/") or "/"
+    return store.location
+
+
+def _one_point(lon: float, lat: float) -> NDArray[np.float64]:
+    import numpy as np
+
+    return np.array([[lon, lat]], np.float64)
