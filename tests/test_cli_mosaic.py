@@ -11,10 +11,9 @@ import rasterio
 import zarr
 from typer.testing import CliRunner
 
-import geotessera.mosaic.write as writing
 from geotessera import cli, tile_mosaics
 from geotessera.errors import UnwritableDestination
-from geotessera.mosaic import plan_region, render
+from geotessera.mosaic import budget, plan_region, render
 from geotessera.sources import NpyTile
 from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.types import Provenance
@@ -195,7 +194,7 @@ def test_tiles_are_kept_where_they_are_asked_to(mosaic: Command, tmp_path: Path)
 def test_a_tile_that_fails_is_named_and_the_next_run_goes_on(
     mosaic: Command, quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     bad = mosaic.world.tiles[1].tile
     name = f"grid_{bad.lon:.2f}_{bad.lat:.2f}"
     words = ("--resolution", "2", "--bands", "0")
@@ -240,7 +239,7 @@ def test_offline_says_what_is_missing(mosaic: Command) -> None:
 def test_tiles_that_are_not_kept_go_while_the_mosaic_is_made(
     mosaic: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     monkeypatch.setattr(tile_mosaics, "AHEAD", 1)
     monkeypatch.setattr(tile_mosaics, "BATCH", 1)
     seen: list[int] = []

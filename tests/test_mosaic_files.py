@@ -23,7 +23,7 @@ from geotessera.errors import (
     ReadOnlyError,
 )
 from geotessera.layout import TileFiles
-from geotessera.mosaic import plan_region, render
+from geotessera.mosaic import budget, plan_region, render
 from geotessera.mosaic import write as writing
 from geotessera.mosaic.codecs import COMPRESSIONS, Codec
 from geotessera.mosaic.geotiffs import scales_path
@@ -222,7 +222,7 @@ def test_neither_jobs_nor_memory_nor_a_stop_change_a_byte_of_a_cog(
     plan: MosaicPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_mosaic(plan, tmp_path / "a.tif", format="cog", jobs=1)
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     with pytest.raises(KeyboardInterrupt):
         write_mosaic(plan, tmp_path / "b" / "a.tif", format="cog", progress=interrupt_at(4))
     write_mosaic(plan, tmp_path / "b" / "a.tif", format="cog", jobs=5)
@@ -272,7 +272,7 @@ def interrupt_at(blocks: int) -> Callable[..., None]:
 def stop_half_way(plan: MosaicPlan, target: Path, monkeypatch: Any, **how: Any) -> None:
     """Leave a mosaic of which some blocks are finished, a block a window."""
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "_WINDOW_BYTES", 1)
+        patched.setattr(budget, "WINDOW_BYTES", 1)
         with pytest.raises(KeyboardInterrupt):
             write_mosaic(plan, target, progress=interrupt_at(5), **how)
     assert not target.exists()
@@ -345,13 +345,13 @@ def test_blocks_that_were_lost_are_made_again(
 
 CHILD = """
 import sys, time, pickle
-from geotessera.mosaic import write
+from geotessera.mosaic import budget, write
 plan = pickle.loads(bytes.fromhex(sys.stdin.read()))
 made = write.render
 def slow(*args, **how):
     made(*args, **how)
     time.sleep(0.2)
-write.render, write._WINDOW_BYTES = slow, 1
+write.render, budget.WINDOW_BYTES = slow, 1
 write.write_mosaic(plan, sys.argv[1], format="cog")
 """
 
@@ -381,7 +381,7 @@ def test_a_killed_process_is_gone_on_with(plan: MosaicPlan, whole: Block, tmp_pa
 def test_a_tile_that_fails_leaves_the_rest_for_the_next_run(
     tiny_world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     world = tmp_path / "world"
     shutil.copytree(tiny_world.directory, world)
     known = Provenance(tiny_world.version, tiny_world.variant, 2024)
@@ -423,7 +423,7 @@ def test_the_old_mosaic_stays_until_the_new_one_is_whole(
 ) -> None:
     target = tmp_path / "m.tif"
     target.write_text("old")
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     with pytest.raises(KeyboardInterrupt):
         write_mosaic(plan, target, progress=interrupt_at(3))
     assert target.read_text() == "old"
@@ -449,7 +449,7 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on(
 ) -> None:
     import resource
 
-    monkeypatch.setattr(writing, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(budget, "WINDOW_BYTES", 1)
     target = tmp_path / "m.tif"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
@@ -508,12 +508,12 @@ def test_the_budget_is_kept(tiny_world: SampleWorld, tmp_path: Path, fmt: str) -
     plan = plan_of(tiny_world, quantized=False, bands=[0, 1, 2, 3] * 20, resolution=5.0)
     assert plan.nbytes > 4e8
     target = tmp_path / ("m.zarr" if fmt == "zarr" else "m.tif")
-    budget = 420_000_000
+    limit = 420_000_000
     done = subprocess.run(
-        [sys.executable, "-c", BUDGET, str(target), fmt, str(budget)],
+        [sys.executable, "-c", BUDGET, str(target), fmt, str(limit)],
         input=pickle.dumps(plan).hex().encode(),
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert int(done.stdout) < budget
+    assert int(done.stdout) < limit

@@ -10,7 +10,7 @@ import xarray as xr
 import zarr
 
 from geotessera.errors import InputError
-from geotessera.mosaic import plan_region, render, stores
+from geotessera.mosaic import budget, plan_region, render, stores
 from geotessera.mosaic import write as writing
 from geotessera.mosaic.write import write_mosaic
 from geotessera.sources import NpyTile
@@ -138,7 +138,7 @@ def interrupted(plan: MosaicPlan, target: Path, monkeypatch: Any) -> None:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "_WINDOW_BYTES", 1)
+        patched.setattr(budget, "WINDOW_BYTES", 1)
         with pytest.raises(KeyboardInterrupt):
             write_mosaic(plan, target, format="zarr", progress=progress)
     assert len(litter(target.parent)) == 2

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,13 +14,14 @@ from geotessera.errors import (
     InputError,
     UnwritableDestination,
 )
+from geotessera.mosaic.budget import reduction, resident, within
 from geotessera.mosaic.execute import SPARSE, render
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.record import Record
-from geotessera.sizes import format_bytes
 from geotessera.types import Window
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
@@ -40,12 +39,6 @@ type Format = Literal["tiff", "cog", "zarr"]
 
 DEFAULT_MEMORY = 2 * 10**9
 """Bytes of memory that writing a mosaic keeps to."""
-
-_SLACK = 96 << 20
-"""Of the budget, for what libraries hold: GDAL's cache, directories, Python's own."""
-
-_WINDOW_BYTES = 96 << 20
-"""Windows larger than this are made no faster."""
 
 _FORMATS = ("tiff", "cog", "zarr")
 
@@ -178,7 +171,7 @@ def write_mosaic(
                 plan, target, record, cog=format == "cog", compress=compress, overviews=overviews
             )
         if memory is None:
-            memory = _resident() + DEFAULT_MEMORY
+            memory = resident() + DEFAULT_MEMORY
         run = _Run(plan, work, memory, jobs, progress, supply)
         report = run.make()
         whole = True
@@ -216,8 +209,8 @@ class _Run:
         self._failed: dict[str, Exception] = {}
         self._done = self._told = 0
         self._opener = Opener()
-        self._coarse = _reduction(plan) > SPARSE
-        self._span, self._jobs = _within(plan, work, memory, jobs)
+        self._coarse = reduction(plan) > SPARSE
+        self._span, self._jobs = within(plan, work, memory, jobs)
         self._report = MosaicReport(blocks=work.rows * work.columns)
 
     def _tell(self, done: int | None, status: str = "") -> None:
@@ -391,55 +384,6 @@ class _Buffer:
         for job in pending:
             job.result()
         return len(pending)
-
-
-def _within(plan: MosaicPlan, work: GeoTiffs | Store, memory: int, jobs: int) -> tuple[int, int]:
-    """Return how many blocks a window has, and how many threads write, to keep the budget.
-
-    Raises
-    ------
-    InputError
-        (a `ValueError`) if it is too small for one block and one thread.
-    """
-    area = min(work.side, plan.grid.height) * min(work.side, plan.grid.width)
-    out = plan.pixel_bytes
-    each = area * (2 * out + _source_bytes(plan))
-    used = _resident() + _SLACK
-    for threads in range(jobs, 0, -1):
-        needs = used + threads * work.block_copies * area * out
-        span = (memory - needs) // each
-        if span >= 1:
-            widest = max(1, _WINDOW_BYTES // (area * out))
-            return int(min(span, widest, work.columns)), threads
-    raise InputError(
-        f"memory: {format_bytes(memory)} is too little for this mosaic, which needs "
-        f"{format_bytes(needs + each)}"
-    )
-
-
-def _reduction(plan: MosaicPlan) -> float:
-    """Return how many pixels of a raster there are to a pixel of the mosaic, at least 1."""
-    ratios = (
-        raster.grid.height * raster.grid.width / max(reach.height * reach.width, 1)
-        for raster, reach in zip(plan.rasters, plan.reaches, strict=True)
-    )
-    return max(1.0, min(ratios))  # what the mosaic's edge cuts seems to be reduced more
-
-
-def _source_bytes(plan: MosaicPlan) -> int:
-    """Return how many bytes of rasters come into memory for a pixel of the mosaic."""
-    ratio = _reduction(plan)
-    raster = plan.rasters[0]
-    size = raster.band_count * (1 if raster.quantized else 4) + 4
-    # Windows are read whole, or mapped: the rows that are touched, as pages come in runs.
-    return int(size * (ratio if ratio <= SPARSE else ratio**0.5))
-
-
-def _resident() -> int:
-    with suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGESIZE")
-    return 256 << 20
 
 
 def _size(path: Path) -> int:
