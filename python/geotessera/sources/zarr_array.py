@@ -274,6 +274,30 @@ class ZarrArray:
         numbers = np.unique(rows // high * across + cols // wide).tolist()
         return [self._key(step, *divmod(number, across)) for number in numbers]
 
+    def written(
+        self, step: int, rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return whether the chunks that hold some pixels were ever written.
+
+        Shards' indexes say it; without shards, only a directory's files do, and any chunk of
+        another store passes for written.
+
+        Parameters
+        ----------
+        step : int
+            Position on the time axis.
+        rows, cols : ndarray of int64, shape (n,)
+            Which pixels; inside the array.
+        """
+        import numpy as np
+
+        high, wide = self.spec.plane(self.spec.inner)
+        across = -(-self.spec.size[1] // wide)
+        numbers, which = np.unique(rows // high * across + cols // wide, return_inverse=True)
+        spans = self._locate(step, *np.divmod(numbers, across), None).spans
+        found: NDArray[np.bool_] = spans[which, 0] >= 0
+        return found
+
     @property
     def _form(self) -> dict[str, Any]:
         """What the kernels must know of all chunks."""
