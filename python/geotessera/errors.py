@@ -26,6 +26,7 @@ __all__ = [
     "HTTPStatusError",
     "IncompleteMosaicError",
     "InputError",
+    "MissingExtraError",
     "NoOverlapError",
     "NotFoundError",
     "NotPublishedError",
@@ -98,6 +99,10 @@ class ZoneError(InputError, KeyError):
     def __str__(self) -> str:
         """Return the message itself; `KeyError` would quote it."""
         return str(self.args[0]) if self.args else ""
+
+
+class MissingExtraError(GeoTesseraError, ImportError):
+    """An optional package that is needed and not installed; the message names the extra."""
 
 
 class RegistryError(GeoTesseraError, RuntimeError):
