@@ -130,15 +130,25 @@ class ObjectReader(ABC):
         """
 
     @abstractmethod
-    def read_suffix(self, key: str, length: int) -> Suffix | None:
-        """Return the last bytes of an object, and its version; None if there is none.
+    def read_suffixes(self, wanted: Sequence[tuple[str, int]]) -> list[Suffix | None]:
+        """Return the last bytes of objects, and their versions, read in parallel.
+
+        Parameters
+        ----------
+        wanted : sequence of (str, int)
+            Keys, and how many bytes of each.
+
+        Returns
+        -------
+        list of Suffix or None
+            In the same order; None for what does not exist.
 
         Raises
         ------
         TruncatedError
-            The object is shorter.
+            An object is shorter.
         ChangedError
-            The object changed since its first range was read.
+            An object changed since its first range was read.
         TransferError
             (an `OSError`) if they could not be had.
         """
@@ -176,7 +186,7 @@ class ObjectReader(ABC):
         self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
     ) -> Pending:
         """Begin to read what `get_ranges` returns, and return at once."""
-        return _Later(lambda: self.get_ranges(ranges, versions))
+        return Later(lambda: self.get_ranges(ranges, versions))
 
     def forget(self, key: str) -> None:  # noqa: B027 - nothing to do for readers without memory
         """Take an object for another one from now on: it has changed."""
@@ -186,9 +196,13 @@ class ObjectReader(ABC):
         return self.get_ranges([(key, start, length)])[0]
 
     def get_suffix(self, key: str, length: int) -> bytes | None:
-        """Return the last bytes of an object; see `read_suffix`."""
+        """Return the last bytes of an object; see `read_suffixes`."""
         found = self.read_suffix(key, length)
         return None if found is None else found.data
+
+    def read_suffix(self, key: str, length: int) -> Suffix | None:
+        """Return the last bytes of an object, and its version; see `read_suffixes`."""
+        return self.read_suffixes([(key, length)])[0]
 
     def get_ranges_ahead(
         self, batches: Iterable[Sequence[KeyRange]], ahead: int = 1
@@ -224,11 +238,15 @@ class ObjectReader(ABC):
         self.close()
 
 
-class _Later(Pending):
+class Later(Pending):
     """Ranges that one thread is reading."""
 
-    def __init__(self, work: Callable[[], list[bytes | None]]) -> None:
-        self._work = work
+    def __init__(
+        self,
+        work: Callable[[], list[bytes | None]],
+        cancel: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._work, self._cancel = work, cancel
         self._found: list[bytes | None] = []
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="geotessera-ahead", daemon=True)
@@ -248,7 +266,7 @@ class _Later(Pending):
         return self._found
 
     def cancel(self) -> None:
-        pass
+        self._cancel()
 
 
 def check_range(key: str, start: int, length: int) -> None:
@@ -274,7 +292,10 @@ def changed(url: str) -> ChangedError:
 def open_reader(
     location: str | os.PathLike[str] | Any,
     *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_max_size: str | float | None = None,
     via_gateway: bool | None = None,
+    offline: bool = False,
     jobs: int | None = None,
     gap: int | None = None,
     policy: RetryPolicy | None = None,
@@ -286,9 +307,16 @@ def open_reader(
     location : str, path or zarr.abc.store.Store
         A directory, a ``file://``, ``http(s)://`` or ``s3://`` URL, another URL that fsspec
         knows, or a Zarr store object, which is used as it is.
+    cache_dir : path, optional
+        Keep on disk, below this directory, what servers send; see `chunk_cache`. Directories
+        need none.
+    cache_max_size : int or str, optional
+        Bytes that are kept at the most, also as ``"40GB"``; by default 20 GB.
     via_gateway : bool, optional
         Whether a published store is read through the gateway instead of its bucket; by default
         as ``GEOTESSERA_VIA_GATEWAY`` says.
+    offline : bool
+        Ask no server, and answer from the cache.
     jobs : int, optional
         Connections at once, by default ``GEOTESSERA_RANGE_JOBS`` or 128.
     gap : int, optional
@@ -302,9 +330,14 @@ def open_reader(
     StoreNotFoundError
         (a `FileNotFoundError`) if a directory does not exist.
     InputError
-        (a `ValueError`) for what is no location, or options out of range.
+        (a `ValueError`) for what is no location, options out of range, a cache for a Zarr store
+        object, or `offline` without a cache.
     """
     if not isinstance(location, str | os.PathLike):
+        if cache_dir is not None:
+            raise InputError(
+                "cache_dir cannot be combined with a Zarr store object: give its URL, or wrap it"
+            )
         from geotessera.remote.objects_zarr import StoreReader
 
         return StoreReader(location)
@@ -315,14 +348,40 @@ def open_reader(
         from geotessera.remote.objects_local import LocalReader
 
         return LocalReader(text)
+    if offline and cache_dir is None:
+        raise InputError(f"offline=True needs cache_dir to read {text} from")
+    reader = _open_remote(text, scheme, via_gateway, jobs, gap, policy)
+    if cache_dir is None:
+        return reader
+    from geotessera.remote.chunk_cache import CachedReader, chunk_cache
+    from geotessera.remote.objects_remote import RemoteReader
+
+    if not isinstance(reader, RemoteReader):
+        raise InputError(f"{text} cannot be cached: only http://, https:// and s3:// URLs can")
+    return CachedReader(reader, chunk_cache(cache_dir, cache_max_size), offline=offline)
+
+
+def _open_remote(
+    text: str,
+    scheme: str,
+    via_gateway: bool | None,
+    jobs: int | None,
+    gap: int | None,
+    policy: RetryPolicy | None,
+) -> ObjectReader:
+    from geotessera.remote.objects_remote import costs_of
+
+    costs = costs_of(jobs, gap)
     if scheme in ("http", "https"):
         from geotessera.remote.objects_http import HttpReader
-        from geotessera.remote.objects_remote import costs_of
         from geotessera.remote.routing import base_of
 
-        return HttpReader(
-            canonical_store_location(text), base_of(text, via_gateway), costs_of(jobs, gap), policy
-        )
+        canonical = canonical_store_location(text)
+        return HttpReader(canonical, base_of(text, via_gateway), costs, policy)
+    if scheme == "s3":
+        from geotessera.remote.objects_s3 import S3Reader
+
+        return S3Reader(text, costs, policy)
     from geotessera.remote.objects_zarr import open_by_fsspec
 
     return open_by_fsspec(text)

@@ -69,8 +69,11 @@ class LocalReader(ObjectReader):
         self.traffic.add(1, len(data))
         return data
 
-    def read_suffix(self, key: str, length: int) -> Suffix | None:
-        """Return the last bytes of a file; see `ObjectReader.read_suffix`."""
+    def read_suffixes(self, wanted: Sequence[tuple[str, int]]) -> list[Suffix | None]:
+        """Return the last bytes of files; see `ObjectReader.read_suffixes`."""
+        return list(starmap(self._suffix, wanted))
+
+    def _suffix(self, key: str, length: int) -> Suffix | None:
         check_range(key, 0, length)
         file = self._open(key)
         if file is None:

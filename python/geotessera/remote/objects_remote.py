@@ -212,16 +212,29 @@ class RemoteReader(ObjectReader):
         """Return a whole object unless it has a version that is known; None if there is none."""
         return self._alone(lambda policy: self._ask_whole(key, unless, policy))
 
-    def read_suffix(self, key: str, length: int) -> Suffix | None:
-        """Return the last bytes of an object; see `ObjectReader.read_suffix`."""
-        check_range(key, 0, length)
-        part = self._alone(lambda policy: self._read(key, None, length, "", policy))
-        if part is None:
-            return None
-        start = part.length - length - part.start
-        if start < 0:
-            raise too_short(self.url_of(key), f"has only {part.length:,} of {length:,} bytes")
-        return Suffix(part.data[start : start + length], part.version)
+    def read_suffixes(self, wanted: Sequence[tuple[str, int]]) -> list[Suffix | None]:
+        """Return the last bytes of objects; see `ObjectReader.read_suffixes`."""
+        found: list[Suffix | None] = [None] * len(wanted)
+
+        def read(index: int, policy: RetryPolicy) -> None:
+            key, length = wanted[index]
+            part = _repeat(lambda policy: self._read(key, None, length, "", policy), policy)
+            if part is None:
+                return
+            start = part.length - length - part.start
+            if start < 0:
+                raise too_short(self.url_of(key), f"has only {part.length:,} of {length:,} bytes")
+            found[index] = Suffix(part.data[start : start + length], part.version)
+
+        for key, length in wanted:
+            check_range(key, 0, length)
+        Crew(read, range(len(wanted)), self.costs.jobs, self.policy).wait()
+        return found
+
+    def read_version(self, key: str) -> str:
+        """Return the version that an object has now, "" if there is none; asks for a byte."""
+        part = self._alone(lambda policy: self._ask_range(key, 0, 1, policy))
+        return "" if part is None else part.version
 
     def begin(
         self,

@@ -76,17 +76,17 @@ class StoreReader(ObjectReader):
         """Return a whole object; see `ObjectReader.get`."""
         return self._run(key, self._get(key, None))
 
-    def read_suffix(self, key: str, length: int) -> Suffix | None:
-        """Return the last bytes of an object; see `ObjectReader.read_suffix`."""
+    def read_suffixes(self, wanted: Sequence[tuple[str, int]]) -> list[Suffix | None]:
+        """Return the last bytes of objects; see `ObjectReader.read_suffixes`."""
         from zarr.abc.store import SuffixByteRequest
 
-        check_range(key, 0, length)
-        data = self._run(key, self._get(key, SuffixByteRequest(length)))
-        if data is None:
-            return None
-        if len(data) != length:
-            raise too_short(self._name(key), f"has only {len(data):,} of {length:,} bytes")
-        return Suffix(data, "")
+        for key, length in wanted:
+            check_range(key, 0, length)
+        found = self._all([(key, SuffixByteRequest(length)) for key, length in wanted])
+        for (key, length), data in zip(wanted, found, strict=True):
+            if data is not None and len(data) != length:
+                raise too_short(self._name(key), f"has only {len(data):,} of {length:,} bytes")
+        return [None if data is None else Suffix(data, "") for data in found]
 
     def get_ranges(
         self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
@@ -96,23 +96,27 @@ class StoreReader(ObjectReader):
 
         for each in ranges:
             check_range(*each)
-
-        async def all_of_them() -> list[bytes | None]:
-            turn = asyncio.Semaphore(_AT_ONCE)
-
-            async def one(key: str, start: int, length: int) -> bytes | None:
-                async with turn:
-                    return await self._get(key, RangeByteRequest(start, start + length))
-
-            return await asyncio.gather(*(one(*each) for each in ranges))
-
-        found = self._run("", all_of_them())
+        found = self._all(
+            [(key, RangeByteRequest(start, start + length)) for key, start, length in ranges]
+        )
         for (key, start, length), data in zip(ranges, found, strict=True):
             if data is not None and len(data) != length:
                 raise too_short(
                     self._name(key), f"has {len(data):,} of the {length:,} bytes at {start:,}"
                 )
         return found
+
+    def _all(self, parts: Sequence[tuple[str, ByteRequest]]) -> list[bytes | None]:
+        async def together() -> list[bytes | None]:
+            turn = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(key: str, part: ByteRequest) -> bytes | None:
+                async with turn:
+                    return await self._get(key, part)
+
+            return await asyncio.gather(*(one(*each) for each in parts))
+
+        return self._run(parts[0][0] if len(parts) == 1 else "", together())
 
     async def _get(self, key: str, part: ByteRequest | None) -> bytes | None:
         from zarr.core.buffer import default_buffer_prototype
