@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BandError",
+    "BoxError",
     "ChangedError",
     "ChecksumMismatchError",
     "DatasetMismatchError",
@@ -71,6 +72,10 @@ class EmptySelectionError(InputError):
 
 class NoOverlapError(EmptySelectionError, IndexError):
     """A region that lies outside the grid of what was to be read."""
+
+
+class BoxError(InputError, RuntimeError):
+    """A box of degrees that is none, such as one whose south is north of its north."""
 
 
 class ResamplingError(InputError, KeyError):

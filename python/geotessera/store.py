@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
-    from geotessera.types import BBox, Method, Window
+    from geotessera.types import BBox, Method, ProgressCallback, Window
 
     type Region = tuple[NDArray[np.float32], Affine, str]
     type QuantizedRegion = tuple[NDArray[np.int8], NDArray[np.float32], Affine, str]
@@ -467,6 +467,164 @@ class GeoTesseraZarr:
             strips = read_strips(source, window, rows, bands)
         for values, grid in strips:
             yield values, grid.affine, grid.crs_name
+
+    def read_patch(
+        self,
+        lon: float,
+        lat: float,
+        year: int,
+        size_px: int,
+        *,
+        depth: int | None = None,
+        dst_crs: Any = None,
+        resampling: str = "nearest",
+        progress: bool = False,
+        bands: Sequence[int] | None = None,
+        resolution: float | None = None,
+    ) -> Region:
+        """Return a square of pixels round a place, also across the border of zones.
+
+        The pixel [size_px // 2, size_px // 2] holds the place.
+
+        Parameters
+        ----------
+        lon, lat : float
+            WGS84 degrees.
+        year : int
+            Calendar year.
+        size_px : int
+            Pixels on a side.
+        depth, bands
+            As for `sample_points`.
+        dst_crs : int, str or CRS, optional
+            Projected, in metres. By default the pixels are the zone's, and those of a
+            transverse Mercator projection round the place where the patch spans zones.
+        resampling : str
+            For pixels that are not the zone's: ``"nearest"``, ``"bilinear"``, or another name
+            that rasterio knows.
+        progress : bool
+            Not used.
+        resolution : float, optional
+            Side of a pixel in metres of `dst_crs`; by default what a pixel of the store
+            measures there.
+
+        Returns
+        -------
+        values : ndarray of float32, shape (size_px, size_px, bands)
+            NaN where there is no embedding; the log says how much that is.
+        transform : Affine
+        crs : str
+            ``"EPSG:…"``, or WKT.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for a place, a size, a CRS or a depth that cannot be used.
+        ZoneError, YearError
+            (a `KeyError` and a `ValueError`) if the store does not hold the place's zone, or
+            the zone the year.
+        ResamplingError
+            (a `KeyError` and a `ValueError`) for an unknown `resampling`.
+        """
+        from geotessera.store_patch import read_patch
+
+        values, grid = read_patch(
+            self._zones,
+            lon,
+            lat,
+            year,
+            size_px,
+            depth=depth,
+            bands=bands,
+            crs=dst_crs,
+            resolution=resolution,
+            resampling=resampling,
+        )
+        return values, grid.affine, grid.crs_name
+
+    def export_geotiffs(
+        self,
+        bbox: str | Sequence[float] | None,
+        year: int,
+        output_dir: str | os.PathLike[str],
+        *,
+        bands: Sequence[int] | None = None,
+        depth: int | None = None,
+        strip_rows: int = 128,
+        compress: str = "lzw",
+        progress_callback: ProgressCallback | None = None,
+        dry_run: bool = False,
+        crs: Any = None,
+        like: Any = None,
+        resolution: Resolution | None = None,
+        method: Method = "nearest",
+        resume: bool = False,
+    ) -> list[Any]:
+        """Write a box as float32 GeoTIFFs: one for each zone, or with `crs` or `like` one in all.
+
+        Files are written block by block within a budget of memory, appear whole or not at all,
+        and say by tags what they come from. A run that was killed is gone on with.
+
+        Parameters
+        ----------
+        bbox, year, depth, crs, like, resolution, method
+            As for `read_region`.
+        output_dir : path
+            Where ``tessera_{year}_utm{zone}.tif`` go, or ``tessera_{year}_epsg{code}.tif``.
+        bands : sequence of int, optional
+            Zero-based bands in the wanted order, of any integral type.
+        strip_rows : int
+            Must be positive; the height of what is written at once is chosen by size.
+        compress : {"lzw", "zstd", "deflate", "none"}
+            Of the files.
+        progress_callback : callable, optional
+            Called with (blocks done, blocks in all, status text).
+        dry_run : bool
+            Write nothing, and return what would be.
+        resume : bool
+            Whether to leave files alone that an earlier run of the same request finished.
+
+        Returns
+        -------
+        list of str, or list of dict
+            Paths; of a dry run zone, width, height and uncompressed_bytes of each file.
+
+        Raises
+        ------
+        NoOverlapError
+            (a `ValueError`) if no zone of the store has pixels in the box.
+        InputError
+            (a `ValueError`) for other arguments that cannot be used.
+        DatasetMismatchError
+            (a `ValueError`) if the directory holds another dataset.
+        """
+        from geotessera.store_export import plan_exports, write_exports
+
+        exports = plan_exports(
+            self._zones,
+            bbox,
+            year,
+            source=self.url,
+            dataset=self.dataset,
+            bands=bands,
+            depth=depth,
+            strip_rows=strip_rows,
+            crs=crs,
+            like=like,
+            resolution=resolution,
+            method=method,
+        )
+        if dry_run:
+            return [one.describe() for one in exports]
+        paths = write_exports(
+            exports,
+            Path(output_dir),
+            dataset=self.dataset,
+            compress=compress,
+            progress=progress_callback,
+            resume=resume,
+        )
+        return [str(path) for path in paths]
 
     def _window(self, bbox: Any, year: int, depth: int | None, caller: str) -> tuple[Any, Window]:
         """Return the zone's year of a box, and its pixels there."""

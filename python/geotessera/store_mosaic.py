@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     type Resolution = float | tuple[float, float]
 
-__all__ = ["ZonePart", "ground_resolution", "plan_zones", "region_grid"]
+__all__ = ["ZonePart", "ground_resolution", "plan_zone", "plan_zones", "region_grid"]
 
 _MARGIN = 4
 """Pixels of a part beyond its cell: more than a bilinear value at the cell's edge needs."""
@@ -207,6 +207,21 @@ def plan_zones(
             f"{', '.join(map(str, met))}; {zones.store.location} holds zones {held}"
         )
     return MosaicPlan.of(grid, rasters, method=method, bands=bands, quantized=quantized)
+
+
+def plan_zone(
+    zones: StoreZones,
+    zone: ZarrZone,
+    window: Window,
+    year: int,
+    *,
+    depth: int | None = None,
+    bands: Sequence[int] | None = None,
+    dataset: Dataset | None = None,
+) -> MosaicPlan:
+    """Plan a window of one zone, on the zone's own grid: pixels are copied."""
+    raster = _Rasters(zones, year, depth, dataset).whole(zone)
+    return MosaicPlan.of(zone.grid.window(window), [raster], bands=bands)
 
 
 def _wider(bbox: BBox) -> BBox:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotessera.errors import InputError
+from geotessera.errors import BoxError, InputError
 from geotessera.regions import parse_bbox
 from geotessera.store_zones import (
     StoreZones,
@@ -40,12 +40,16 @@ def box_of(bbox: str | Sequence[float]) -> BBox:
 
     Raises
     ------
-    InputError
-        (a `ValueError`) for anything else, such as south > north or a box without area.
+    BoxError
+        (a `ValueError`, and a `RuntimeError` as upstream's) for anything else, such as
+        south > north or a box without area.
     """
     if not isinstance(bbox, str) and (not hasattr(bbox, "__len__") or len(bbox) != 4):
-        raise InputError(f"bbox {bbox!r} must be (west, south, east, north) in WGS84 degrees")
-    return parse_bbox(bbox)
+        raise BoxError(f"bbox {bbox!r} must be (west, south, east, north) in WGS84 degrees")
+    try:
+        return parse_bbox(bbox)
+    except InputError as error:
+        raise BoxError(str(error)) from error
 
 
 def zone_of_region(

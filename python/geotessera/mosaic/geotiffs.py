@@ -52,6 +52,7 @@ def tags_of(plan: MosaicPlan) -> dict[str, str]:
         SOURCE_BANDS_TAG: str(plan.rasters[0].band_count),
         "GEOTESSERA_RESAMPLING": plan.method,
         DIGEST_TAG: plan.digest,
+        **dict(plan.tags),
     }
 
 

@@ -57,6 +57,8 @@ class MosaicPlan:
         In the grid's CRS: pixels whose centre is not in it are empty.
     provenance : Provenance
         Dataset and year of all rasters, where known.
+    tags : tuple of (str, str)
+        What files say of themselves besides; no part of the digest.
     """
 
     grid: GridSpec
@@ -68,6 +70,7 @@ class MosaicPlan:
     block: int = BLOCK
     clip: BaseGeometry | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    tags: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(
