@@ -30,9 +30,9 @@ class CountingReader(ObjectReader):
         self.whole[key] += 1
         return self.files.get(key)
 
-    def read_suffix(self, key: str, length: int) -> Suffix | None:
-        self.suffixes[key] += 1
-        return self.files.read_suffix(key, length)
+    def read_suffixes(self, wanted: Sequence[tuple[str, int]]) -> list[Suffix | None]:
+        self.suffixes.update(key for key, _ in wanted)
+        return self.files.read_suffixes(wanted)
 
     def get_ranges(
         self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.errors import InputError, YearError
 from geotessera.sources.base import RasterSource, check_bands, check_window
 from geotessera.sources.zarr_array import ZarrArray
+from geotessera.sources.zarr_index import local_path, shard_indexes
 from geotessera.types import GridSpec, Layout, Provenance, QuantizedRaster, SparsePixels, Window
 
 if TYPE_CHECKING:
@@ -196,6 +197,26 @@ class ZarrSource(RasterSource):
         """Zone, year and depth."""
         return self._descriptor
 
+    def _find(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> None:
+        """Fetch the indexes of scales and values together: one round trip, not two."""
+        arrays = self._scales, self._values
+        if local_path(self.zone.reader) is None:
+            wanted = [
+                (one.spec, key) for one in arrays for key in one.shards(self._step, rows, cols)
+            ]
+            shard_indexes(self.zone.reader, wanted)
+
+    def _find_window(self, window: Window) -> None:
+        import numpy as np
+
+        row, col, height, width = window
+        high, wide = np.minimum(
+            *(one.spec.plane(one.spec.outer) for one in (self._scales, self._values))
+        )
+        rows = np.append(np.arange(row, row + height, high), row + height - 1)
+        cols = np.append(np.arange(col, col + width, wide), col + width - 1)
+        self._find(*(axis.ravel() for axis in np.meshgrid(rows, cols)))
+
     def scales(self, window: Window | None = None) -> NDArray[np.float32]:
         """Read the scales of a window: float32 (height, width), NaN or infinite where invalid."""
         return self._scales.read(self._step, check_window(window, self.grid))
@@ -214,6 +235,7 @@ class ZarrSource(RasterSource):
         shape = part.height, part.width, self.band_count if picked is None else len(picked)
         if out is not None and (out.shape != shape or out.dtype != np.int8):
             raise InputError(f"out must be int8 of shape {shape}, found {out.dtype} {out.shape}")
+        self._find_window(part)
         scales = self._scales.read(self._step, part)
         values = self._values.read(self._step, part, picked, out)
         return QuantizedRaster(values, scales, self.grid.window(part), provenance=self.provenance)
@@ -223,6 +245,7 @@ class ZarrSource(RasterSource):
         part = check_window(window, self.grid)
         size = part.height, part.width
         values, scales = allocate((*size, self.band_count), "int8"), allocate(size, "float32")
+        self._find_window(part)
         self._scales.read(self._step, part, out=scales)
         self._values.read(self._step, part, out=values)
         return QuantizedRaster(values, scales, self.grid.window(part), provenance=self.provenance)
@@ -265,6 +288,7 @@ class ZarrSource(RasterSource):
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32:
             raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        self._find_window(part)
         scales = self._scales.read(self._step, part)
         pixels = out if layout == "hwc" else out.transpose(1, 2, 0)
         self._values.read(self._step, part, picked, pixels, scales)
@@ -279,6 +303,7 @@ class ZarrSource(RasterSource):
         import numpy as np
 
         rows, cols = np.divmod(np.asarray(numbers, np.int64), self.grid.width)
+        self._find(rows, cols)
         scales = self._scales.gather(self._step, rows, cols)
         values = np.zeros((len(rows), self.band_count), np.int8)
         self._gather_valid(rows, cols, scales, values)
@@ -349,6 +374,7 @@ class ZarrSource(RasterSource):
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32:
             raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        self._find(rows, cols)
         scales = self._scales.gather(self._step, rows, cols)
         self._values.gather(self._step, rows, cols, picked, out, scales)
         return out, scales

@@ -8,24 +8,27 @@ from os.path import exists
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.errors import ChangedError, FormatError
+from geotessera.remote.objects import Later
 from geotessera.sources.zarr_index import forget_indexes, local_path, shard_indexes
 from geotessera.sources.zarr_python import ForeignArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from geotessera.remote.objects import ObjectReader
+    from geotessera.remote.objects import ObjectReader, Pending
     from geotessera.sources.zarr_spec import ArraySpec
     from geotessera.types import Window
 
 __all__ = ["ZarrArray", "read_values"]
 
-_BATCH = 16 * 2**20
-"""Bytes of chunks that are fetched together; as many are decoded meanwhile."""
+_BATCH = 32 * 2**20
+"""Bytes of chunks that are fetched together."""
+
+_AHEAD = 2
+"""Batches that are fetched while one is decoded: one alone leaves connections idle at its end."""
 
 _CONNECTIONS = 32
 _ABSENT = 2**64 - 1
@@ -425,7 +428,7 @@ class ZarrArray:
         """Yield objects, chunks and their spans in those objects.
 
         Files are one batch, which the kernels read themselves. Other chunks come in batches of
-        a few megabytes, of which the next is fetched while one is decoded.
+        some megabytes, of which the next ones are fetched while one is decoded.
         """
         if self._directory is not None:
             paths = [f"{self._directory}/{key}" for key in chunks.keys]
@@ -441,41 +444,45 @@ class ZarrArray:
         lengths = np.where(chunks.spans[:, 0] >= 0, chunks.spans[:, 2], 0)[chunks.order]
         lengths[lengths < 0] = self.spec.chunk_bytes
         cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // _BATCH)) + 1
-        with ThreadPoolExecutor(1, "geotessera-ahead") as pool:
-            waiting: deque[tuple[NDArray[np.int64], Future[list[bytes | None]]]] = deque()
+        waiting: deque[tuple[NDArray[np.int64], Pending]] = deque()
+        try:
             for part in np.split(chunks.order, cuts):
-                waiting.append((part, pool.submit(self._fetch, chunks, part)))
-                if len(waiting) > 1:
+                waiting.append((part, self._begin(chunks, part)))
+                if len(waiting) > _AHEAD:
                     yield self._arrived(chunks, *waiting.popleft())
             while waiting:
                 yield self._arrived(chunks, *waiting.popleft())
+        finally:
+            for _, pending in waiting:
+                pending.cancel()
 
-    def _fetch(self, chunks: _Chunks, part: NDArray[np.int64]) -> list[bytes | None]:
-        """Fetch chunks that are there, in their order."""
+    def _begin(self, chunks: _Chunks, part: NDArray[np.int64]) -> Pending:
+        """Begin to fetch chunks that are there, in their order."""
         spans = chunks.spans[part]
         spans = spans[spans[:, 0] >= 0].tolist()
         if self.spec.index is None:
             keys = [chunks.keys[number] for number, _, _ in spans]
-            with ThreadPoolExecutor(min(max(len(keys), 1), _CONNECTIONS)) as pool:
-                return list(pool.map(self.reader.get, keys))
+            return Later(lambda: self._whole(keys))
         ranges = [(chunks.keys[number], start, length) for number, start, length in spans]
-        found = self.reader.get_ranges(ranges, chunks.versions)
-        for (key, start, length), data in zip(ranges, found, strict=True):
-            if data is None:
-                raise ChangedError(
-                    f"{self.reader.location}/{key} is gone: {length} bytes at {start} were to be "
-                    "read",
-                    url=f"{self.reader.location}/{key}",
-                )
-        return found
+        return self.reader.begin(ranges, chunks.versions)
+
+    def _whole(self, keys: list[str]) -> list[bytes | None]:
+        """Fetch chunks that are objects of their own."""
+        with ThreadPoolExecutor(min(max(len(keys), 1), _CONNECTIONS)) as pool:
+            return list(pool.map(self.reader.get, keys))
 
     def _arrived(
-        self, chunks: _Chunks, part: NDArray[np.int64], fetched: Future[list[bytes | None]]
+        self, chunks: _Chunks, part: NDArray[np.int64], fetched: Pending
     ) -> tuple[Sequence[str | bytes], NDArray[np.int64], NDArray[np.int64]]:
         """Return a batch as `_batches` does."""
         import numpy as np
 
         data = fetched.result()
+        if self.spec.index is not None and None in data:
+            there = part[chunks.spans[part, 0] >= 0]
+            key = chunks.keys[chunks.spans[there[data.index(None)], 0]]
+            url = f"{self.reader.location}/{key}"
+            raise ChangedError(f"{url} was there, and is gone: try again", url=url)
         spans = np.zeros((len(part), 3), np.int64)
         spans[:, 0], spans[:, 2] = -1, -1
         there = chunks.spans[part, 0] >= 0

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera.errors import FormatError, TruncatedError
@@ -28,8 +27,6 @@ _MOST_BYTES = 128 * 2**20
 
 _ABSENT_SECONDS = 600.0
 """How long a shard that a server does not have is believed to be absent."""
-
-_CONNECTIONS = 32
 
 
 class Index(NamedTuple):
@@ -172,29 +169,32 @@ def _read_files(directory: str, wanted: Sequence[tuple[ArraySpec, str]]) -> list
 def _fetch(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]]) -> list[Index]:
     from geotessera import _native
 
-    def one(spec: ArraySpec, key: str) -> Index:
-        shape, version = _shape(spec), ""
-        try:
-            if shape.at_end:
-                suffix = reader.read_suffix(key, shape.length)
-                data, version = (None, "") if suffix is None else suffix
-            else:
-                data = reader.get_range(key, 0, shape.length)
-        except TruncatedError as error:
-            if error.passing:
-                raise
-            raise FormatError(f"{reader.location}/{key}: its index is cut off: {error}") from error
+    suffixes = [at for at, (spec, _) in enumerate(wanted) if _shape(spec).at_end]
+    asked = [(wanted[at][1], _shape(wanted[at][0]).length) for at in suffixes]
+    try:
+        found = dict(zip(suffixes, reader.read_suffixes(asked), strict=True))
+        ranges = [(key, 0, _shape(spec).length) for spec, key in wanted if not _shape(spec).at_end]
+        starts = iter(reader.get_ranges(ranges) if ranges else [])
+    except TruncatedError as error:
+        if error.passing:
+            raise
+        raise FormatError(f"a shard's index is cut off: {error}") from error
+    indexes = []
+    for at, (spec, key) in enumerate(wanted):
+        shape = _shape(spec)
+        if shape.at_end:
+            suffix = found[at]
+            data, version = (None, "") if suffix is None else suffix
+        else:
+            data, version = next(starts), ""
         if data is None:
-            return Index(None, "")
+            indexes.append(Index(None, ""))
+            continue
         made = _native.shard_indexes(
             [data], shape.entries, checked=shape.checked, at_end=shape.at_end
         )[0]
-        return _index(made, version, f"{reader.location}/{key}")
-
-    if len(wanted) == 1:
-        return [one(*wanted[0])]
-    with ThreadPoolExecutor(min(len(wanted), _CONNECTIONS)) as pool:
-        return list(pool.map(one, *zip(*wanted, strict=True)))
+        indexes.append(_index(made, version, f"{reader.location}/{key}"))
+    return indexes
 
 
 def _shape(spec: ArraySpec) -> ShardIndex:
