@@ -6,7 +6,8 @@ use crate::level::Work;
 use crate::resample::{Footprint, Method};
 use crate::{Error, Result};
 
-use super::places::{Owners, Places, Systems};
+use super::places::{Owners, Places};
+use super::systems::Systems;
 use super::write::{How, Scratch, Values};
 use super::{Mosaic, Outputs, Source};
 

@@ -7,6 +7,7 @@
 
 mod block;
 mod places;
+mod systems;
 mod write;
 
 use std::sync::Mutex;
@@ -133,7 +134,7 @@ impl Mosaic<'_> {
             return Err(Error::Argument(format!("this CPU has no {}", level.name())));
         }
         self.check(&out)?;
-        let systems = &places::systems(self);
+        let systems = &systems::systems(self);
         let how = How {
             level,
             stream: out.values.is_dense() && out.values.count() > STREAM,
