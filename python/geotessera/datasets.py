@@ -39,6 +39,7 @@ __all__ = [
     "default_variant",
     "find_dataset",
     "icechunk_dataset",
+    "is_icechunk_location",
     "known_variants",
     "normalize_version",
     "published_datasets",
@@ -321,6 +322,13 @@ def canonical_store_location(location: str) -> str:
     if location.startswith(TESSERA_MIRROR_S3_HTTP_URL + "/"):
         return TESSERA_MIRROR_URL + location.removeprefix(TESSERA_MIRROR_S3_HTTP_URL)
     return location
+
+
+def is_icechunk_location(location: object) -> bool:
+    """Return whether a location is that of an Icechunk repository: it ends in ``.icechunk``."""
+    if not isinstance(location, str | os.PathLike):
+        return False
+    return os.fspath(location).rstrip("/").endswith(".icechunk")
 
 
 def dataset_for_location(location: object) -> Dataset | None:

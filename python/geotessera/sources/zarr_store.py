@@ -8,6 +8,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
+from geotessera.datasets import is_icechunk_location
 from geotessera.errors import FormatError, ZoneError
 from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.sources.zarr import ZarrZone
@@ -31,20 +32,25 @@ _TOLERANCE = 1e-6
 def open_embedding_store(
     location: str | Path | ObjectReader | Any, **options: Any
 ) -> EmbeddingStore:
-    """Open a store in the native layout; its root metadata are read, and nothing else.
+    """Open a store; its root metadata are read, and nothing else.
 
     Parameters
     ----------
     location : str, path, reader or zarr Store
-        Where it is.
+        Where it is; an Icechunk repository's ends in ``.icechunk``.
     **options
-        Of `geotessera.remote.objects.open_reader`: cache, gateway, connections.
+        Of `geotessera.remote.objects.open_reader`: cache, gateway, connections. A repository
+        takes those of the cache, ``branch`` and ``snapshot_id``.
 
     Raises
     ------
     FormatError
         (a `RuntimeError` and a `ValueError`) if there is no Zarr v3 group.
     """
+    if is_icechunk_location(location):
+        from geotessera.sources.icechunk import open_repository_store
+
+        return open_repository_store(cast("str", location), **options)
     reader = location if isinstance(location, ObjectReader) else open_reader(location, **options)
     return EmbeddingStore(reader)
 
