@@ -243,7 +243,8 @@ class CachedReader(ObjectReader):
         expected = {key: one.version for key, one in known.items() if one is not None} | {
             key: version for key, version in versions.items() if version
         }
-        pending = self.inner.begin([ranges[index] for index in missing], expected, keep=keep)
+        asked = [ranges[index] for index in missing]
+        pending = self.inner.begin(asked, expected, keep=keep, waits=True)
         on_begin(pending)
         try:
             for index, data_or_none in zip(missing, pending.result(), strict=True):

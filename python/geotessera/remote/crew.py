@@ -23,7 +23,7 @@ __all__ = ["Crew"]
 class Crew[T]:
     """Begins some work on threads of its own; `wait` ends it.
 
-    What has one part is done by `wait`, in the thread that calls it. Threads are daemons and
+    Threads are daemons and
     keep their connection from one part to the next: a part costs no hand-over.
 
     Parameters
@@ -36,6 +36,8 @@ class Crew[T]:
         Threads at the most; each counts as a connection of this process.
     policy : RetryPolicy
         Timeouts and repetitions.
+    waits : bool
+        The caller waits at once, so a single part needs no thread.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Crew[T]:
         parts: Sequence[T],
         jobs: int,
         policy: RetryPolicy,
+        *,
+        waits: bool = True,
     ) -> None:
         self._work = work
         self._jobs = jobs
@@ -57,7 +61,7 @@ class Crew[T]:
         self._policy = policy
         self._left = 0
         self._threads: list[threading.Thread] = []
-        self._alone = len(parts) <= 1 or holds_slot()
+        self._alone = not parts or holds_slot() or (waits and len(parts) == 1)
         if self._alone:
             return
         self._allowed = allow(jobs)

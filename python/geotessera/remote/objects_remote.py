@@ -242,6 +242,7 @@ class RemoteReader(ObjectReader):
         versions: Mapping[str, str] | None = None,
         *,
         keep: Callable[[int, bytes | None, str], object] | None = None,
+        waits: bool = False,
     ) -> Pending:
         """Begin to read ranges; see `ObjectReader.begin`.
 
@@ -252,16 +253,18 @@ class RemoteReader(ObjectReader):
         keep : callable, optional
             Called with each index, its bytes and the object's version as they arrive, in
             several threads.
+        waits : bool
+            The caller waits at once.
         """
         for each in ranges:
             check_range(*each)
-        return _Asked(self, ranges, versions or {}, keep)
+        return _Asked(self, ranges, versions or {}, keep, waits)
 
     def get_ranges(
         self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
     ) -> list[bytes | None]:
         """Return ranges of objects; see `ObjectReader.get_ranges`."""
-        return self.begin(ranges, versions).result()
+        return self.begin(ranges, versions, waits=True).result()
 
     def forget(self, key: str) -> None:
         """Take an object for another one from now on; see `ObjectReader.forget`."""
@@ -342,12 +345,13 @@ class _Asked(Pending):
         ranges: Sequence[KeyRange],
         versions: Mapping[str, str],
         keep: Callable[[int, bytes | None, str], object] | None,
+        waits: bool,
     ) -> None:
         self._reader, self._ranges = reader, ranges
         self._versions, self._keep = versions, keep
         self._found: list[bytes | None] = [b""] * len(ranges)
         parts = [one for one in merge(ranges, reader.costs.gap) if one.stop > one.start]
-        self._crew = Crew(self._fetch, parts, reader.costs.jobs, reader.policy)
+        self._crew = Crew(self._fetch, parts, reader.costs.jobs, reader.policy, waits=waits)
 
     def _fetch(self, one: Merged, policy: RetryPolicy) -> None:
         key, start, stop, indices = one
