@@ -210,9 +210,8 @@ class ZarrSource(RasterSource):
         import numpy as np
 
         row, col, height, width = window
-        high, wide = np.minimum(
-            *(one.spec.plane(one.spec.outer) for one in (self._scales, self._values))
-        )
+        sizes = [one.spec.plane(one.spec.outer) for one in (self._scales, self._values)]
+        high, wide = map(min, *sizes)
         rows = np.append(np.arange(row, row + height, high), row + height - 1)
         cols = np.append(np.arange(col, col + width, wide), col + width - 1)
         self._find(*(axis.ravel() for axis in np.meshgrid(rows, cols)))
