@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
+    from geotessera.remote.http import enable_http_logging
+    from geotessera.remote.reader_store import zarr_store
     from geotessera.types import BBox, Method, ProgressCallback, Window
 
     type Region = tuple[NDArray[np.float32], Affine, str]
@@ -45,6 +47,8 @@ __all__ = [
     "VALID",
     "WATER",
     "GeoTesseraZarr",
+    "enable_http_logging",
+    "zarr_store",
 ]
 
 logger = logging.getLogger("geotessera.store")
@@ -74,6 +78,22 @@ _NAMES = {
     Status.NODATA: NODATA,
     Status.OUTSIDE: OUTSIDE,
 }
+
+
+_HOMES = {
+    "enable_http_logging": "geotessera.remote.http",
+    "zarr_store": "geotessera.remote.reader_store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs more than reading does when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geotessera.store' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
 
 
 class GeoTesseraZarr:

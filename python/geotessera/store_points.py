@@ -175,7 +175,7 @@ def sample_store(
         _warn_off_earth(points, placed)
     safe = np.where(placed, lon, 0.0)
     owner = np.where(placed, natural_zones(safe), 0)
-    result = _Result.empty(len(points), count if query.bands is None else len(query.bands))
+    result = _Result(len(points), count if query.bands is None else len(query.bands))
     for number in np.unique(owner[placed]).tolist():
         zone = zones.find(number)
         if zone is not None:
@@ -204,18 +204,20 @@ def _warn_off_earth(points: NDArray[np.float64], placed: NDArray[np.bool_]) -> N
         )  # fmt: skip
 
 
-@dataclass(slots=True, eq=False)
 class _Result:
-    """What is known of all points so far."""
+    """What is known of all points so far; memory is taken when the first zone has spoken."""
 
-    values: NDArray[np.float32]
-    status: NDArray[np.uint8]
-    untouched: bool = True
+    def __init__(self, count: int, bands: int) -> None:
+        self._shape = count, bands
+        self._values: NDArray[np.float32] | None = None
+        self.status = np.full(count, Status.OUTSIDE, np.uint8)
 
-    @classmethod
-    def empty(cls, count: int, bands: int) -> _Result:
-        values = np.full((count, bands), np.nan, np.float32)
-        return cls(values, np.full(count, Status.OUTSIDE, np.uint8))
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The rows, NaN where nothing is known."""
+        if self._values is None:
+            self._values = np.full(self._shape, np.nan, np.float32)
+        return self._values
 
     def take(
         self,
@@ -225,21 +227,19 @@ class _Result:
         query: PointQuery,
     ) -> None:
         """Ask a zone for some points, and keep what says more than what was known."""
-        everything = len(rows) == len(self.status)
-        part = points if everything else points[rows]
-        lon, lat = np.ascontiguousarray(part.T)
+        everything = len(rows) == len(points)
+        lon, lat = np.ascontiguousarray((points if everything else points[rows]).T)
         x, y = _native.project(lon, lat, 32600 + zone.number)
         values, status = sample_zone(zone, x, y, query)
-        if everything and self.untouched:
-            self.values, self.status = values, status
+        if everything and self._values is None:
+            self._values, self.status = values, status
+            return
+        better = status < self.status[rows]
+        if better.all():
+            self.values[rows], self.status[rows] = values, status
         else:
-            better = status < self.status[rows]
-            if better.all():
-                self.values[rows], self.status[rows] = values, status
-            else:
-                self.values[rows[better]] = values[better]
-                self.status[rows[better]] = status[better]
-        self.untouched = False
+            self.values[rows[better]] = values[better]
+            self.status[rows[better]] = status[better]
 
 
 # --- One zone ----------------------------------------------------------------------------
