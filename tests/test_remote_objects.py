@@ -24,7 +24,7 @@ from geotessera.remote import http as remote_http
 from geotessera.remote import light
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.http import RetryPolicy, enable_http_logging
-from geotessera.remote.objects import ObjectReader, Suffix, open_reader
+from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.remote.objects_http import HttpReader
 from geotessera.remote.objects_local import LocalReader
 from geotessera.remote.objects_remote import merge
@@ -412,6 +412,8 @@ def ask(reader: ObjectReader, what: str, shard: str) -> Any:
 def test_passing_faults_leave_no_trace(
     server: LoopbackServer, store: SampleStore, shard: str, name: str, what: str
 ) -> None:
+    if name == "another range" and what == "metadata":
+        pytest.skip("a whole object has no range to be wrong")
     server.add(PASSING[name])
     made = open_reader(server.url, policy=QUICK, jobs=1)
     right = three_kinds(store, shard)[what][2]
@@ -715,7 +717,3 @@ def test_a_netrc_file_is_obeyed(
     made = open_reader(server.url, policy=QUICK)
     assert made.get_ranges([(shard, 0, 3), (shard, 9, 3)]) is not None
     assert server.requests[0].headers["authorization"].startswith("Basic")
-
-
-def test_suffix_is_a_pair() -> None:
-    assert Suffix(b"x", "v") == (b"x", "v")
