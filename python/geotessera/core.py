@@ -61,6 +61,9 @@ __all__ = ["GeoTessera", "dequantize_embedding"]
 
 DEFAULT_YEAR = 2024
 
+SOURCES = ("tiles", "zarr")
+"""Where a client's pixels come from."""
+
 
 class GeoTessera:
     """Read the embedding tiles of one dataset.
@@ -100,7 +103,17 @@ class GeoTessera:
         ``"500 MiB"`` or a number of bytes): those that were not used for longest go first.
         They are below `cache_dir`, in ``tiles``, and shared by all processes. Default: the
         environment variable ``GEOTESSERA_CACHE_TILES``, else none are kept. With
-        `embeddings_dir` there is no such cache: all tiles are kept there.
+        `embeddings_dir` there is no such cache: all tiles are kept there. With
+        ``source="zarr"``, bytes of the store are kept instead of tiles, also if only
+        `cache_dir` is given.
+    source : {"tiles", "zarr"}
+        Read tiles, or the 0.1° cells of the dataset's Zarr store: all methods work the same,
+        but for those whose purpose is to download tiles. Pixels are then on the store's 10 m
+        grid, and those of water have no embedding. The default variant is the first one with
+        a store, which may be another one than the default of tiles.
+    store_url : str or path, optional
+        Another place of the Zarr store, with ``source="zarr"``. If it is not a published one,
+        name version and variant of what it holds.
 
     Attributes
     ----------
@@ -139,6 +152,8 @@ class GeoTessera:
         offline: bool = False,
         verify_hashes: bool | None = None,
         cache_tiles: str | float | None = None,
+        source: str = "tiles",
+        store_url: StrPath | None = None,
     ) -> None:
         if dataset_variant is not None and _is_path(dataset_variant):
             # Before 0.10 the cache directory was the second parameter.
@@ -156,6 +171,35 @@ class GeoTessera:
             self.logger.warning(
                 "cache_tiles is not used: tiles are kept in embeddings_dir %s", embeddings_dir
             )
+        if source not in SOURCES:
+            raise InputError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
+        if store_url is not None and source != "zarr":
+            raise InputError("store_url names a Zarr store: pass source='zarr' with it")
+        self.source = source
+        self._origin = base_url_from(base_url)
+        if source == "zarr":
+            registries = {"registry_url": registry_url, "registry_path": registry_path,
+                          "registry_dir": registry_dir}  # fmt: skip
+            if given := [name for name, value in registries.items() if value is not None]:
+                raise InputError(f"{given[0]} is one of tiles: leave it out with source='zarr'")
+            from geotessera.cell_store import open_cells
+
+            self.registry: Registry = open_cells(
+                dataset_version,
+                dataset_variant,
+                store_url=store_url,
+                base_url=base_url,
+                cache_dir=cache_dir,
+                cache_size=self._cache_limit,
+                offline=offline,
+                bbox=bbox,
+                bbox_margin_deg=bbox_margin_deg,
+                logger=self.logger,
+            )
+            self.dataset_version = dataset_version
+            self.dataset_variant = self.registry.variant
+            self._choose_directory(embeddings_dir)
+            return
         version = normalize_version(dataset_version)
         if dataset_variant is None:
             dataset_variant = default_variant(version, "npy")
@@ -178,11 +222,17 @@ class GeoTessera:
             offline=offline,
             verify_hashes=verify_hashes is not False,
         )
-        self._origin = base_url_from(base_url)
         self._choose_directory(embeddings_dir)
 
     def _choose_directory(self, directory: StrPath | None) -> None:
         self._embeddings_dir = Path.cwd() if directory is None else Path(directory)
+        if self.source == "zarr":
+            from geotessera.cell_store import CellStore
+
+            registry: Any = self.registry  # the one that `open_cells` returned
+            cells: Any = CellStore(registry)
+            self._store = self._ranged = cells
+            return
         cache = None
         if directory is None and self._cache_limit is not None:
             files = FileCache(tiles_cache(self.registry.cache_dir), self._cache_limit)
@@ -984,11 +1034,8 @@ class GeoTessera:
     def _get_utm_projection_from_landmask(
         self, lon: float, lat: float, refresh: bool = False
     ) -> tuple[CRS, Affine]:
-        """Return CRS and transform of a tile, from its landmask."""
-        from geotessera.sources.landmask import read_georeference
-
-        path = self._store.landmask(*tile_from_world(lon, lat), refresh=refresh)
-        grid = read_georeference(path)
+        """Return CRS and transform of a tile."""
+        grid = self._store.georeference(*tile_from_world(lon, lat), refresh=refresh)
         return grid.crs, grid.affine
 
 

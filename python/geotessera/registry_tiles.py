@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from geotessera.parquet import Kind
     from geotessera.registry_files import StrPath
 
-__all__ = ["TileRegistry"]
+__all__ = ["TileRegistry", "scope_box"]
 
 
-def _scope_box(bbox: Sequence[float], margin: float) -> tuple[float, float, float, float]:
+def scope_box(bbox: Sequence[float], margin: float) -> tuple[float, float, float, float]:
+    """Return a registry's own box, or raise `InputError` for one that it cannot have."""
     if not margin >= 0:
         raise InputError(f"bbox_margin_deg must be non-negative; found {margin}")
     try:
@@ -93,7 +94,7 @@ class TileRegistry:
         self.variant = check_variant(variant)
         self.embeddings_subdir = s3_embeddings_subdir(variant)
         self.verify_hashes = verify_hashes
-        self._bbox = None if bbox is None else _scope_box(bbox, bbox_margin_deg)
+        self._bbox = None if bbox is None else scope_box(bbox, bbox_margin_deg)
         self._margin = bbox_margin_deg
         self._scope = WORLD if self._bbox is None else cells_around_box(self._bbox, bbox_margin_deg)
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir is not None else cache_base()

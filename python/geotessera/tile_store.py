@@ -17,7 +17,7 @@ from geotessera.download import download_tile, download_tiles
 from geotessera.errors import DatasetMismatchError, InputError, TileError, TileNotFoundError
 from geotessera.grid import tile_to_grid_name
 from geotessera.sidecar import check_dataset_dir
-from geotessera.sources import GeoTiff, find_tile
+from geotessera.sources import GeoTiff, find_tile, read_georeference
 from geotessera.sources.local import stands_for
 from geotessera.tile_files import fetch_recorded, landmask_request
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geotessera.registry import Registry
     from geotessera.sources.local import LocalTile
     from geotessera.tile_cache import TileCache
-    from geotessera.types import ProgressCallback, TileId
+    from geotessera.types import GridSpec, ProgressCallback, TileId
 
 __all__ = ["TileStore", "session_directory"]
 
@@ -260,6 +260,10 @@ class TileStore:
         target = self._target()
         request = landmask_request(self._registry, lon, lat, target)
         return fetch_recorded(self._registry, request, target).path
+
+    def georeference(self, lon: float, lat: float, *, refresh: bool = False) -> GridSpec:
+        """Return where the pixels of a tile are, from its landmask, fetched if need be."""
+        return read_georeference(self.landmask(lon, lat, refresh=refresh))
 
 
 _session_lock = threading.Lock()

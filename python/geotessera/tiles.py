@@ -1,4 +1,4 @@
-"""Tiles on disk: what is there, where each is, and its pixels."""
+"""Tiles: what is on disk, where each is, and its pixels; cells of stores pass for tiles too."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from geotessera.layout import (
     scan_geotiffs,
     scan_npy,
 )
+from geotessera.sources.cell import CellTile
 from geotessera.sources.floats import as_float
 from geotessera.sources.geotiff import GeoTiff
 from geotessera.sources.local import find_tile
@@ -58,7 +59,7 @@ _STRIP_BYTES = 64 * 2**20
 
 
 class Tile:
-    """A tile on disk, as NPY files or as an exported GeoTIFF.
+    """A tile on disk, as NPY files or as an exported GeoTIFF, or a cell of a Zarr store.
 
     Its files are opened when pixels or the georeference are first asked for. Two tiles
     are equal if year and centre are, whatever the format.
@@ -91,11 +92,11 @@ class Tile:
         self.lon = lon
         self.lat = lat
         self.year = year
-        self._descriptor: LocalTile | None = None
+        self._descriptor: LocalTile | CellTile | None = None
 
     @classmethod
-    def from_descriptor(cls, tile: TileId, descriptor: LocalTile) -> Self:
-        """Make a tile of files whose place and year are known."""
+    def from_descriptor(cls, tile: TileId, descriptor: LocalTile | CellTile) -> Self:
+        """Make a tile of files, or of a store's cell, whose place and year are known."""
         made = cls(tile.lon, tile.lat, tile.year)
         made._descriptor = descriptor
         return made
@@ -167,6 +168,9 @@ class Tile:
         """Grid and depth, from headers alone."""
         if self._descriptor is None:
             return None
+        if isinstance(self._descriptor, CellTile):
+            source = self.source()
+            return TiffHeader(source.grid, source.band_count)
         if isinstance(self._descriptor, GeoTiff):
             return read_header(self._descriptor.path)
         return read_header(self._descriptor.landmask)
@@ -203,7 +207,7 @@ class Tile:
         """Number of bands."""
         if self._header is None:
             return None
-        if isinstance(self._descriptor, GeoTiff):
+        if isinstance(self._descriptor, GeoTiff | CellTile):
             return self._header.band_count
         return self.source().band_count
 
@@ -228,6 +232,8 @@ class Tile:
         """Return whether the tile's files are there, the landmask too unless told not to."""
         if self._descriptor is None:
             return False
+        if isinstance(self._descriptor, CellTile):
+            return True
         if isinstance(self._descriptor, GeoTiff):
             return Path(self._descriptor.path).is_file()
         files = [self._descriptor.embedding, self._descriptor.scales]
@@ -357,9 +363,11 @@ class Tile:
         return {key: value for key, value in self.__dict__.items() if key != "_source"}
 
     @property
-    def _format(self) -> Literal["npy", "geotiff"] | None:
+    def _format(self) -> Literal["npy", "geotiff", "zarr"] | None:
         if self._descriptor is None:
             return None
+        if isinstance(self._descriptor, CellTile):
+            return "zarr"
         return "geotiff" if isinstance(self._descriptor, GeoTiff) else "npy"
 
 
