@@ -589,6 +589,23 @@ wide_faults = st.builds(
 )
 
 
+def test_what_one_group_left_another_of_the_transfer_goes_on_with(
+    server: LoopbackServer, out: Path
+) -> None:
+    """Else the file would get its name beside an unfinished copy that nobody looks for again."""
+    bodies = {"f1": random.Random(600).randbytes(600), "f0": b"0"}
+    for name, body in bodies.items():
+        (server.root / name).write_bytes(body)
+    both = tile_group(server, bodies, out, hashed=True, sized=False, key=0)
+    second = tile_group(server, {"f1": bodies["f1"]}, out, hashed=True, sized=False, key=1)
+    server.add(Fault("truncate", "*/f0", times=9, after=0))
+    results = {result.key: result.error for result in fetch(both, second, jobs=1)}
+    assert results[0] is not None
+    assert results[1] is None
+    assert files(out) == {"f1": bodies["f1"]}
+    assert litter(out) == []
+
+
 @settings(
     max_examples=200,
     deadline=None,

@@ -313,8 +313,10 @@ class _Engine:
         else:
             keep = group.error.passing if isinstance(group.error, TransferError) else False
             for file in group.files:
-                if file.part is not None:
-                    (file.part.leave if keep else file.part.discard)()
+                if file.part is not None and keep:
+                    self._fetcher.leave(file.part)
+                elif file.part is not None:
+                    file.part.discard()
         with self.lock:
             self._finished_bytes += sum(file.received for file in group.files)
             # At once: between the two the transfer would look finished, without this result.

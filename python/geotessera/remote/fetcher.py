@@ -165,6 +165,15 @@ class Fetcher:
                 self._left[dest.parent] = left_overs(dest.parent)
             return self._left[dest.parent].pop(temporary_stem(dest), [])
 
+    def leave(self, part: ResumableFile) -> None:
+        """Leave a file unfinished, for another group of this transfer too."""
+        part.leave()
+        dest = part.destination
+        with self._lock:
+            known = self._left.get(dest.parent)
+            if known is not None and part.path.exists():
+                known.setdefault(temporary_stem(dest), []).append(LeftOver(part.path, certain=True))
+
     def _schedule(self, file: WantedFile, part: ResumableFile, start: int = 0) -> None:
         """Put tasks for what is missing from a byte on."""
         tasks = [
