@@ -23,8 +23,8 @@ test-rust: $(VENV)/.installed ## Run the Rust tests (cargo-nextest where it is i
 	then $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc -q; \
 	else $(CARGO) test --workspace; fi
 
-test-python: build ## Run the Python tests
-	$(BIN)/python -m pytest -q
+test-python: build ## Run the Python tests, on all processors
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: build ## Check format, lints, types, layers and the native stub
 	$(CARGO) fmt --all --check
