@@ -447,7 +447,7 @@ def test_batches_change_nothing(
     worlds: dict[str, SampleStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = store_of(worlds["published"], "files").zone(30).source(2024)
-    monkeypatch.setattr("geotessera.sources.zarr_array._BATCH", 3000)
+    monkeypatch.setattr("geotessera.sources.zarr_chunks._BATCH", 3000)
     parts = store_of(worlds["published"], "server").zone(30).source(2024)
     np.testing.assert_array_equal(parts.read_float(), whole.read_float())
     rows, cols = np.divmod(np.random.default_rng(0).permutation(96 * 128)[:3000], 128)
@@ -541,6 +541,19 @@ def test_files_that_change_are_read_anew(fragile: SampleStore) -> None:
     after = source.read(Window(0, 0, 64, 64)).values
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(after, changed.transpose(1, 2, 0))
+
+
+def test_shards_that_change_on_a_server_are_read_anew(fragile: SampleStore) -> None:
+    reader = CountingReader(fragile.path, "changing")
+    source = EmbeddingStore(reader).zone(30).source(2024)
+    before = source.read(Window(0, 0, 64, 64)).values
+    group = zarr.open_group(fragile.path, mode="r+")
+    group["utm30/embeddings"][0, :, :40, :40] = 0  # type: ignore[index, call-overload]
+    reader.files.close()  # as if the connection had ended: the next answer is the new version
+    after = source.read(Window(0, 0, 64, 64)).values
+    before[:40, :40] = 0
+    np.testing.assert_array_equal(after, before)
+    assert max(reader.suffixes.values()) == 2
 
 
 def test_uneven_coordinates_are_refused(worlds: dict[str, SampleStore]) -> None:
