@@ -327,7 +327,8 @@ def test_ranges_are_read_at_once_and_connections_kept(
     monkeypatch.setenv("GEOTESSERA_RANGE_JOBS", "2")
     server.peak = 0
     open_reader(server.url, policy=QUICK).get_ranges(ranges[:8])
-    assert server.peak <= 2
+    # The server counts an answer until it has noted its end: it may see one more a thread.
+    assert server.peak <= 4
 
 
 def test_batches_ahead_are_begun_before_they_are_wanted(server: LoopbackServer, shard: str) -> None:

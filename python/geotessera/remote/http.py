@@ -17,18 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
-from http.client import responses
 from typing import TYPE_CHECKING, Any, Protocol
 
 from geotessera.errors import (
-    ForbiddenError,
-    HTTPStatusError,
-    NotFoundError,
-    ThrottledError,
     TransferError,
     TruncatedError,
     UnreachableError,
 )
+from geotessera.remote.failures import RETRY_STATUSES, chain, said, status_error
 from geotessera.remote.session import release, session
 
 if TYPE_CHECKING:
@@ -47,8 +43,6 @@ __all__ = [
     "is_encoded",
     "open_url",
     "read_chunks",
-    "said",
-    "status_error",
 ]
 
 logger = logging.getLogger(__name__)
@@ -62,13 +56,6 @@ _RATE_SECONDS = 0.02
 
 REFUSED_SECONDS = 30.0
 """So long after a host refused all attempts of a request, each further request is sent once."""
-
-RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
-"""Answers that may be different a moment later."""
-
-GONE_STATUSES = frozenset({404, 410})
-_FORBIDDEN_STATUSES = frozenset({401, 403, 407})
-_THROTTLED_STATUSES = frozenset({429, 503})
 
 
 def _sleep(seconds: float) -> None:
@@ -157,55 +144,12 @@ def _retry_after(response: Reply) -> float | None:
     return None if moment is None else max(moment - time.time(), 0.0)
 
 
-def status_error(url: str, status: int, wait: float | None = None) -> HTTPStatusError:
-    """Return the error of a status that is no answer."""
-    reason = responses.get(status, "unknown status")
-    if status in GONE_STATUSES:
-        return NotFoundError(
-            f"{url} does not exist (HTTP {status} {reason}): "
-            "check the dataset, the year, the place and the base URL",
-            url=url,
-            status=status,
-        )
-    kind = HTTPStatusError
-    if status in RETRY_STATUSES:
-        kind = ThrottledError if status in _THROTTLED_STATUSES else kind
-        advice = "the server is overloaded or broken; try again later"
-        if wait is not None:
-            advice += f" (it asks to wait {wait:.0f} s)"
-    elif status in _FORBIDDEN_STATUSES:
-        kind = ForbiddenError
-        advice = "access is denied; check the base URL, credentials and proxy"
-    else:
-        advice = "check the base URL and proxy"
-    return kind(f"{url} was answered with HTTP {status} {reason}: {advice}", url=url, status=status)
-
-
 @cache
 def _hopeless() -> tuple[type[Exception], ...]:
     """Failures that repetition cannot cure."""
     from requests import exceptions as e
 
     return (e.InvalidURL, e.InvalidSchema, e.MissingSchema, e.TooManyRedirects, e.InvalidHeader)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it wraps, down to what the system said."""
-    seen: set[int] = set()
-    inner: BaseException | None = error
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        yield inner
-        wrapped = (getattr(inner, "reason", None), *reversed(inner.args))
-        inner = next(
-            (each for each in wrapped if isinstance(each, BaseException)),
-            inner.__cause__ or inner.__context__,
-        )
-
-
-def said(error: BaseException) -> str:
-    """Return the innermost text of an error: "Connection refused", not four layers round it."""
-    return next(text for each in reversed([*_chain(error)]) if (text := str(each) or repr(each)))
 
 
 _refused: dict[str, float] = {}
@@ -218,9 +162,7 @@ def _goes_on_refusing(host: str, error: BaseException, *, repeated: bool) -> boo
     Nobody should wait half a minute for each file of a server that is gone. What is
     remembered is only how often to ask: each request does ask, and reports its own failure.
     """
-    if not any(
-        isinstance(each, ConnectionRefusedError | socket.gaierror) for each in _chain(error)
-    ):
+    if not any(isinstance(each, ConnectionRefusedError | socket.gaierror) for each in chain(error)):
         return False
     known = time.monotonic() - _refused.get(host, -math.inf) < REFUSED_SECONDS
     if known or repeated:
@@ -287,7 +229,7 @@ def answered[R: Reply](
             )
             failure.__cause__ = error
             # Waiting cures no certificate.
-            again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in _chain(error))
+            again = not any(isinstance(e, ssl.SSLCertVerificationError) for e in chain(error))
             last = 0 < retry == policy.retries
             gone = _goes_on_refusing(host, error, repeated=last)
         else:

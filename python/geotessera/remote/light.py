@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from geotessera.errors import TransferError, TruncatedError, UnreachableError
+from geotessera.remote.failures import said
 from geotessera.remote.http import (
     DEFAULT_POLICY,
     Reply,
@@ -29,7 +30,6 @@ from geotessera.remote.http import (
     is_encoded,
     open_url,
     read_chunks,
-    said,
 )
 from geotessera.remote.session import is_loopback, release, use
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from geotessera.errors import TruncatedError, UnreachableError
 from geotessera.remote.byterange import NoRangesError
-from geotessera.remote.http import GONE_STATUSES
+from geotessera.remote.failures import GONE_STATUSES
 from geotessera.remote.light import open_light
 from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import (

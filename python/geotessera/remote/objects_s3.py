@@ -17,7 +17,7 @@ from geotessera.errors import (
     UnreachableError,
 )
 from geotessera.remote.byterange import NoRangesError
-from geotessera.remote.http import RETRY_STATUSES, status_error
+from geotessera.remote.failures import RETRY_STATUSES, status_error
 from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import BrokenBodyError, Part, RemoteReader, Whole
 
