@@ -328,3 +328,49 @@ def test_windows_of_a_plan_are_parts_of_the_whole(client: GeoTesseraZarr) -> Non
     assert str(client.store.location) not in plan.digest
     assert plan.digest == client._plan(SEAM_BOX, 2024, None, None, 4326, None, 5e-5).digest
     assert plan.digest != client._plan(SEAM_BOX, 2023, None, None, 4326, None, 5e-5).digest
+
+
+# --- As xarray has it --------------------------------------------------------------------
+
+
+def test_zones_as_datasets(store: SampleStore, client: GeoTesseraZarr) -> None:
+    import geotessera.store
+
+    dataset = client.open_zone(zone=22)
+    assert client.open_zone(lon=-51) is dataset
+    assert client.open_zone(bbox=(-51.01, -10, -50.99, -9.9)) is dataset
+    values, scales, x, y = stored(store, 22, 2024)
+    np.testing.assert_array_equal(dataset.x, x)
+    np.testing.assert_array_equal(dataset.y, y)
+    np.testing.assert_array_equal(dataset.scales.sel(time=2024), scales)
+    assert dataset.tessera.crs == "EPSG:32622"
+    other = geotessera.store.open_zone(store.path, zone=22)
+    np.testing.assert_array_equal(other.embeddings.sel(time=2024), values)
+    with pytest.raises(TypeError, match="exactly one"):
+        client.open_zone(zone=22, lon=3)
+    with pytest.raises(KeyError, match="zone 21"):
+        client.open_zone(zone=21)
+    lazy = client.open_dataarray(SEAM_BOX, 2024, crs=4326)
+    eager, _, _ = client.read_region(SEAM_BOX, 2024, crs=4326)
+    assert lazy.dims == ("band", "y", "x")
+    np.testing.assert_array_equal(lazy.values.transpose(1, 2, 0), eager)
+
+
+def test_a_grid_of_the_whole_globe(client: GeoTesseraZarr) -> None:
+    like = GridSpec(4326, (1.0, 0, -180.0, 0, -1.0, 90.0), 180, 360)
+    values, _, _ = client.read_region(None, 2024, like=like)
+    assert values.shape == (180, 360, BANDS)
+
+
+def test_names_that_are_had_when_asked_for() -> None:
+    import geotessera.store
+    from geotessera.remote.http import enable_http_logging
+
+    assert geotessera.store.enable_http_logging is enable_http_logging
+    assert set(geotessera.store.__all__) <= set(dir(geotessera.store)) | {
+        "TesseraAccessor", "open_dataarray", "open_zone", "zarr_store",
+    }  # fmt: skip
+    for name in geotessera.store.__all__:
+        assert hasattr(geotessera.store, name)
+    with pytest.raises(AttributeError, match="nothing"):
+        geotessera.store.nothing  # noqa: B018

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
+    import xarray as xr
     from affine import Affine
     from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from geotessera.remote.http import enable_http_logging
     from geotessera.remote.reader_store import zarr_store
     from geotessera.types import BBox, Method, ProgressCallback, Window
+    from geotessera.xarray_store import TesseraAccessor, open_dataarray, open_zone
 
     type Region = tuple[NDArray[np.float32], Affine, str]
     type QuantizedRegion = tuple[NDArray[np.int8], NDArray[np.float32], Affine, str]
@@ -47,7 +49,10 @@ __all__ = [
     "VALID",
     "WATER",
     "GeoTesseraZarr",
+    "TesseraAccessor",
     "enable_http_logging",
+    "open_dataarray",
+    "open_zone",
     "zarr_store",
 ]
 
@@ -81,6 +86,9 @@ _NAMES = {
 
 
 _HOMES = {
+    "TesseraAccessor": "geotessera.xarray_store",
+    "open_dataarray": "geotessera.xarray_store",
+    "open_zone": "geotessera.xarray_store",
     "enable_http_logging": "geotessera.remote.http",
     "zarr_store": "geotessera.remote.reader_store",
 }
@@ -164,6 +172,7 @@ class GeoTesseraZarr:
         else:
             self.store = open_embedding_store(store_url, **options)
         self._zones = StoreZones(self.store)
+        self._cache: dict[int, xr.Dataset] = {}
         self.url = _url(store_url, self.store)
         self.dataset: Dataset | None = dataset_for_location(self.url)
         self.model_version = self.store.model_version
@@ -178,6 +187,45 @@ class GeoTesseraZarr:
 
     def __repr__(self) -> str:
         return f"GeoTesseraZarr({self.url!r}, years={self.years})"
+
+    # --- As xarray has it ----------------------------------------------------------------
+
+    def open_zone(
+        self, *, zone: int | None = None, lon: float | None = None, bbox: Any = None
+    ) -> xr.Dataset:
+        """Return a UTM zone as a lazy Dataset with the accessor ``.tessera``; the client keeps it.
+
+        Parameters
+        ----------
+        zone, lon, bbox
+            Which zone: its number, a longitude in it, or a box whose middle lies in it.
+
+        Raises
+        ------
+        TypeError
+            Unless exactly one is given.
+        ZoneError
+            (a `KeyError` and a `ValueError`) if the store does not hold the zone.
+        """
+        from geotessera.xarray_store import zone_dataset, zone_number
+
+        number = zone_number(zone=zone, lon=lon, bbox=bbox)
+        found = self._cache.get(number)
+        if found is None:
+            opened = zone_dataset(self._zones.get(number))
+            found = self._cache.setdefault(number, opened)  # one for all threads
+        return found
+
+    def open_dataarray(
+        self, bbox: Any = None, year: int | None = None, **options: Any
+    ) -> xr.DataArray:
+        """Return a box as a lazy, georeferenced DataArray (band, y, x).
+
+        Parameters are those of `geotessera.store.open_dataarray`, but for the store's own.
+        """
+        from geotessera.xarray_store import open_dataarray
+
+        return open_dataarray(bbox, year, store=self.store, **options)
 
     # --- Points --------------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ __all__ = ["ZonePart", "ground_resolution", "plan_zone", "plan_zones", "region_g
 _MARGIN = 4
 """Pixels of a part beyond its cell: more than a bilinear value at the cell's edge needs."""
 
+_COARSE = 0.01
+"""Degrees. Coarser pixels on a border are the zone's that is nearer to the grid's middle."""
+
 _SAME_SCALE = 0.01
 """A CRS in which a metre is a metre to so much takes the store's pixel size as it is."""
 
@@ -194,9 +197,10 @@ def plan_zones(
     order = sorted(found, key=lambda number: _offset(centre, number))
     make = _Rasters(zones, year, depth, dataset)
     rasters = [make.whole(found[number]) for number in order]
+    fine = (bbox.north - bbox.south) / grid.height < _COARSE
     rasters += [
         part
-        for number in order
+        for number in (order if fine else ())
         for cell in _seam_cells(number, whole, found)
         if (part := make.part(found[number], cell)) is not None
     ]

@@ -108,7 +108,9 @@ def natural_zones(lon: NDArray[np.float64]) -> NDArray[np.int64]:
     import numpy as np
 
     turned = np.where(lon >= 180, lon - 360, lon)
-    return np.clip(np.floor((turned + 180) / 6).astype(np.int64) + 1, 1, 60)
+    # A place that a projection lost has no longitude; any zone will do.
+    number = np.floor((np.where(np.isfinite(turned), turned, 0.0) + 180) / 6).astype(np.int64)
+    return np.clip(number + 1, 1, 60)
 
 
 def seam_neighbours(lon: NDArray[np.float64]) -> NDArray[np.int64]:
