@@ -459,6 +459,24 @@ def test_each_covering_chunk_is_read_once(tmp_path: Path) -> None:
     assert reader.suffixes == before
 
 
+def test_gaps_do_not_read_embeddings_twice(tmp_path: Path) -> None:
+    pixels = Pattern(BANDS, water=0, gaps=1 / 4, specks=1 / 8)
+    store = build(tmp_path / "a", grids=[zone_grid(-3, 52)], pixels=pixels)
+    client, reader = counted(store)
+    rng = np.random.default_rng(4)
+    points = np.array([store.lonlat(30, *rng.integers(0, (96, 128))) for _ in range(200)])
+    _, status = client.sample_points(points, 2024, return_status=True)
+    assert set(status.tolist()) == {Status.VALID, Status.NODATA}
+    _, alone = client.sample_points(points, 2024, search_px=0, return_status=True)
+    assert (alone == Status.NODATA).sum() > (status == Status.NODATA).sum() > 0
+    reader.ranges.clear()
+    client.sample_points(points, 2024)
+    for name, times in (("embeddings", 1), ("scales", 2)):
+        asked = [one for one in reader.ranges if one[0].startswith(f"utm30/{name}/")]
+        assert 0 < len(asked) <= 12 * times
+        assert max(asked.count(one) for one in asked) <= times
+
+
 def test_what_was_never_written_costs_an_index_a_shard(tmp_path: Path) -> None:
     store = build(
         tmp_path / "a",

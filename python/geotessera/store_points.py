@@ -272,29 +272,35 @@ def sample_zone(
         (a `ValueError`) if it does not have the depth.
     """
     source = zone.source(query.year, query.depth)
-    sample = _bilinear if query.method == "bilinear" else _nearest
-    values, status = sample(source, x, y, query)
-    if query.search_px:
-        unknown = np.flatnonzero(status == Status.NODATA)
-        if len(unknown):
-            _look_round(source, x, y, query, unknown, values, status)
-    return values, status
+    if query.method == "bilinear":
+        return _bilinear(source, x, y, query)
+    return _nearest(source, x, y, query)
 
 
 def _nearest(
     source: ZarrSource, x: NDArray[np.float64], y: NDArray[np.float64], query: PointQuery
 ) -> Sampled:
+    """Find each point's pixel by its scale alone, then read the values of all of them."""
     rows, cols, inside = nearest_pixels(source.grid, x, y)
-    if inside.all():
-        values, scales = source.pixels_at(rows, cols, query.bands)
-        return values, _status(scales, source.zone)
-    bands = source.band_count if query.bands is None else len(query.bands)
-    values = np.full((len(x), bands), np.nan, np.float32)
+    everything = bool(inside.all())
+    if not everything:
+        rows, cols = rows[inside], cols[inside]
+    scales = source.scales_at(rows, cols)
+    found = _status(scales, source.zone)
+    unknown = np.flatnonzero(found == Status.NODATA)
+    if query.search_px and len(unknown):
+        moved, at_rows, at_cols, factors = _look_round(
+            source, rows[unknown], cols[unknown], query.search_px
+        )
+        at = unknown[moved]
+        rows[at], cols[at], scales[at], found[at] = at_rows, at_cols, factors, Status.VALID
+    values, _ = source.pixels_at(rows, cols, query.bands, scales=scales)
+    if everything:
+        return values, found
+    whole = np.full((len(x), values.shape[1]), np.nan, np.float32)
     status = np.full(len(x), Status.OUTSIDE, np.uint8)
-    if inside.any():
-        values[inside], scales = source.pixels_at(rows[inside], cols[inside], query.bands)
-        status[inside] = _status(scales, source.zone)
-    return values, status
+    whole[inside], status[inside] = values, found
+    return whole, status
 
 
 def _bilinear(
@@ -318,10 +324,17 @@ def _bilinear(
         present=some.numbers,
     )
     lost = np.flatnonzero(status == Status.NODATA)
-    if len(lost) and source.zone.nan_is_water and some.scales is not None:
-        rows, cols, _ = nearest_pixels(grid, x[lost], y[lost])
-        at = np.searchsorted(some.numbers, rows * grid.width + cols)
-        status[lost] = _status(some.scales[at], source.zone)
+    if not len(lost) or some.scales is None:
+        return values, status
+    rows, cols, _ = nearest_pixels(grid, x[lost], y[lost])
+    at = np.searchsorted(some.numbers, rows * grid.width + cols)
+    status[lost] = _status(some.scales[at], source.zone)
+    dry = status[lost] == Status.NODATA
+    if query.search_px and dry.any():
+        lost, rows, cols = lost[dry], rows[dry], cols[dry]
+        moved, rows, cols, scales = _look_round(source, rows, cols, query.search_px)
+        values[lost[moved]], _ = source.pixels_at(rows, cols, query.bands, scales=scales)
+        status[lost[moved]] = Status.VALID
     return values, status
 
 
@@ -334,41 +347,48 @@ def _status(scales: NDArray[np.float32], zone: ZarrZone) -> NDArray[np.uint8]:
 
 
 def _look_round(
-    source: ZarrSource,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    query: PointQuery,
-    unknown: NDArray[np.int64],
-    values: NDArray[np.float32],
-    status: NDArray[np.uint8],
-) -> None:
-    """Give points whose pixel was never written the nearest valid one round about.
+    source: ZarrSource, rows: NDArray[np.int64], cols: NDArray[np.int64], radius: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the nearest valid pixels round pixels that were never written.
 
-    Only scales are read until it is known which pixels these are.
+    Parameters
+    ----------
+    source : ZarrSource
+        The year of the zone.
+    rows, cols : ndarray of int64, shape (n,)
+        The pixels.
+    radius : int
+        How far to look.
+
+    Returns
+    -------
+    which : ndarray of int64, shape (m,)
+        Which of the n have one.
+    rows, cols : ndarray of int64, shape (m,)
+        Where it is.
+    scales : ndarray of float32, shape (m,)
+        Its scale.
     """
-    grid, zone = source.grid, source.zone
-    scales, step = zone.array("scales"), zone.step(query.year)
-    down, right = _offsets(query.search_px)
+    grid = source.grid
+    down, right = _offsets(radius)
     size = max(_CANDIDATES // len(down), 1)
-    for start in range(0, len(unknown), size):
-        at = unknown[start : start + size]
-        rows, cols, _ = nearest_pixels(grid, x[at], y[at])
-        near_rows, near_cols = rows[:, None] + down, cols[:, None] + right
+    parts = []
+    for start in range(0, len(rows), size):
+        near_rows = rows[start : start + size, None] + down
+        near_cols = cols[start : start + size, None] + right
         inside = (near_rows >= 0) & (near_rows < grid.height)
         inside &= (near_cols >= 0) & (near_cols < grid.width)
         numbers, which = np.unique(
             (near_rows * grid.width + near_cols)[inside], return_inverse=True
         )
-        found = scales.gather(step, *np.divmod(numbers, grid.width))
-        valid = np.zeros(inside.shape, np.bool_)
-        valid[inside] = np.isfinite(found)[which]
-        nearest, some = valid.argmax(axis=1), np.flatnonzero(valid.any(axis=1))
-        if len(some):
-            chosen = some, nearest[some]
-            values[at[some]] = source.pixels_at(near_rows[chosen], near_cols[chosen], query.bands)[
-                0
-            ]
-            status[at[some]] = Status.VALID
+        scales = np.full(inside.shape, np.nan, np.float32)
+        scales[inside] = source.scales_at(*np.divmod(numbers, grid.width))[which]
+        valid = np.isfinite(scales)
+        some = np.flatnonzero(valid.any(axis=1))
+        chosen = some, valid.argmax(axis=1)[some]
+        parts.append((some + start, near_rows[chosen], near_cols[chosen], scales[chosen]))
+    found, at_rows, at_cols, factors = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return found, at_rows, at_cols, factors
 
 
 def _offsets(radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -329,6 +329,7 @@ class ZarrSource(RasterSource):
         cols: NDArray[np.int64],
         bands: Sequence[int] | None = None,
         out: NDArray[np.float32] | None = None,
+        scales: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read single pixels, in any order and as often as they are asked for.
 
@@ -340,6 +341,8 @@ class ZarrSource(RasterSource):
             Zero-based bands in the wanted order; all by default.
         out : ndarray of float32, shape (n, band), optional
             Where the values go.
+        scales : ndarray of float32, shape (n,), optional
+            What `scales_at` returned for these pixels, so that it is not read again.
 
         Returns
         -------
@@ -356,6 +359,30 @@ class ZarrSource(RasterSource):
         import numpy as np
 
         picked = check_bands(bands, self.band_count)
+        rows, cols = self._checked(rows, cols)
+        shape = len(rows), self.band_count if picked is None else len(picked)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        if scales is None:
+            scales = self.scales_at(rows, cols)
+        self._values.gather(self._step, rows, cols, picked, out, scales)
+        return out, scales
+
+    def scales_at(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read the scales of single pixels: float32 (n,); as `pixels_at`, without the values."""
+        rows, cols = self._checked(rows, cols)
+        self._find(rows, cols)
+        found: NDArray[np.float32] = self._scales.gather(self._step, rows, cols)
+        return found
+
+    def _checked(
+        self, rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pixels as int64, or raise `InputError` if one lies outside the grid."""
+        import numpy as np
+
         rows, cols = np.asarray(rows, np.int64), np.asarray(cols, np.int64)
         if rows.ndim != 1 or rows.shape != cols.shape:
             raise InputError(
@@ -368,12 +395,4 @@ class ZarrSource(RasterSource):
                 f"pixel ({rows[at]}, {cols[at]}) does not lie in a raster of "
                 f"{self.grid.height} × {self.grid.width} pixels"
             )
-        shape = len(rows), self.band_count if picked is None else len(picked)
-        if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32:
-            raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
-        self._find(rows, cols)
-        scales = self._scales.gather(self._step, rows, cols)
-        self._values.gather(self._step, rows, cols, picked, out, scales)
-        return out, scales
+        return rows, cols
