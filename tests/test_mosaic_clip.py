@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import shapely
@@ -107,3 +110,34 @@ def test_an_outline_without_a_place_is_refused() -> None:
     grid = GridSpec(view, (1e5, 0.0, -7e6, 0.0, -1e5, 7e6), 140, 140)
     with pytest.raises(InputError, match="no place"):
         outline_in(shapely.box(170, 0, 175, 5), grid)
+
+
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, shapely
+from geotessera.mosaic.clip import covers_nothing, inside
+from geotessera.types import GridSpec, Window
+
+grid = GridSpec(3035, (10.0, 0.0, 4e6, 0.0, -10.0, 3e6), 1024, 1024)
+turn = np.linspace(0, 2 * np.pi, 4000)
+reach = 4000 + 900 * np.sin(40 * turn)
+star = np.c_[4_005_000 + reach * np.cos(turn), 2_995_000 + reach * np.sin(turn)]
+windows = [Window(row, col, 256, 256) for row in range(0, 1024, 256) for col in range(0, 1024, 256)]
+
+def masks(outline, window):
+    assert not covers_nothing(outline, grid, window)
+    mask = inside(outline, grid, window)
+    return 65536 if mask is None else int(mask.sum())
+
+expected = [masks(shapely.Polygon(star), window) for window in windows]
+for _ in range(20):
+    outline = shapely.Polygon(star)
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda window: masks(outline, window), windows)) == expected
+"""
+
+
+def test_threads_ask_one_outline() -> None:
+    # In a process of its own: unguarded, GEOS crashes.
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -166,6 +166,19 @@ def test_the_resolution_of_a_tile_on_the_antimeridian_is_a_usual_one() -> None:
         assert near.grid.transform[0] == pytest.approx(usual.grid.transform[0], rel=0.02)
 
 
+@pytest.mark.parametrize("west", [179.5, -180.5])
+def test_geographic_rasters_on_the_antimeridian_make_usual_grids(west: float) -> None:
+    raster = GridSpec(4326, (0.01, 0.0, west, 0.0, -0.01, 10.0), 100, 100)
+    grid = grid_around([raster], 3857)
+    assert (grid.height, grid.width) == pytest.approx((100, 100), abs=2)
+    metres = 2 * math.pi * 6378137 / 360
+    assert grid.bounds[0] == pytest.approx(west * metres, abs=10)
+    # And back, from metres that go on beyond the edge of the map.
+    again = grid_around([grid], 4326)
+    assert again.bounds == pytest.approx(raster.bounds, abs=0.02)
+    assert again.transform[0] == pytest.approx(0.01, rel=0.02)
+
+
 def test_crs_by_any_name() -> None:
     wkt = CRS.from_epsg(3035).to_wkt()
     for crs in (3035, "3035", "EPSG:3035", "epsg:3035", wkt, CRS.from_epsg(3035),
@@ -174,7 +187,8 @@ def test_crs_by_any_name() -> None:
     custom = crs_code("+proj=laea +lat_0=-30 +lon_0=-60 +ellps=WGS84")
     assert isinstance(custom, str)
     assert CRS.from_wkt(custom).is_projected
-    for crs in ("EPSG:999999", "nonsense", -1, "", None):
+    # Geocentric, vertical and local ones cannot be drawn as a map.
+    for crs in ("EPSG:999999", "nonsense", -1, "", None, 4978, 5773, 'LOCAL_CS["here"]'):
         with pytest.raises(InputError, match="coordinate reference system"):
             crs_code(crs)
 
@@ -330,6 +344,34 @@ def test_a_pole_within_a_grid_hides_nothing() -> None:
     assert window is not None
     assert (window.row, window.width) == (0, 3600)
     assert reach_of(raster, arctic) is not None
+    zone = grid_of_bounds(32631, (100_000, 9_500_000, 900_000, 10_400_000), 5000)
+    window = source_window(zone, Window(0, 0, zone.height, zone.width), raster)
+    assert window is not None
+    assert (window.row, window.width) == (0, 3600)
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0, -360.0])
+def test_both_ends_of_a_globe_are_reached(west: float) -> None:
+    globe = GridSpec(4326, (0.5, 0.0, west, 0.0, -0.5, 90.0), 360, 720)
+    for left in (-180.0, 0.0, 170.0):
+        grid = GridSpec(4326, (0.25, 0.0, left, 0.0, -0.25, 80.0), 500, 1440)
+        for window in (Window(0, 0, 500, 1440), Window(100, 700, 64, 50), Window(9, 1, 3, 1200)):
+            lon = left + 0.25 * (window.col + np.arange(window.width) + 0.5)
+            u = ((lon - west) % 360) / 0.5
+            found = source_window(grid, window, globe)
+            assert found is not None
+            assert found.col <= np.floor(u.min())
+            assert found.col + found.width > u.max()
+    # A fine globe, and a raster of which a sliver lies across its seam.
+    fine = GridSpec(4326, (1e-4, 0.0, west, 0.0, -1e-4, 1.0), 20_000, 3_600_000)
+    across = GridSpec(4326, (1e-4, 0.0, west + 360 - 0.1, 0.0, -1e-4, 0.5), 100, 1005)
+    reach = reach_of(fine, across)
+    assert reach is not None
+    assert (reach.col, reach.width) == (0, fine.width)
+    beside = replace(across, transform=(1e-4, 0.0, west + 350, 0.0, -1e-4, 0.5))
+    reach = reach_of(fine, beside)
+    assert reach is not None
+    assert reach.width < 1100
 
 
 def test_blocks_cover_the_grid_and_know_their_rasters() -> None:
@@ -542,8 +584,9 @@ def test_geotiffs_are_rasters(tmp_path: Path) -> None:
     assert MosaicRaster.of(GeoTiff(paths[0])).cell == (0, 521)
     bounded = plan_files(paths, bounds=(300020, 5789950, 300080, 5789990))
     assert bounded.grid.bounds == (300020, 5789950, 300080, 5789990)
-    with pytest.raises(InputError, match="left < right"):
-        plan_files(paths, bounds=(1, 0, 0, 1))
+    for bounds in ((1, 0, 0, 1), (1, 2, 3), ("a", 0, 1, 1), 5):
+        with pytest.raises(InputError, match=r"bounds .*: expected left"):
+            plan_files(paths, bounds=bounds)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least one file"):
         plan_files([])
     with pytest.raises(InputError, match="float32 pixels"):

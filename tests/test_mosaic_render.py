@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import shapely
 from pyproj import Transformer
+from rasterio.transform import from_origin
 
 from geotessera import _native
 from geotessera.errors import FormatError, InputError
@@ -309,6 +310,22 @@ def test_the_antimeridian_is_no_edge(tmp_path: Path, crs: str) -> None:
             assert np.array_equal(found[int(v), int(u)], tile.pixels[down, back])
             ready += 1
     assert ready >= 2
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0])
+def test_a_raster_goes_round_the_globe(tmp_path: Path, west: float) -> None:
+    values = np.random.default_rng(3).normal(size=(1, 90, 180)).astype(np.float32)
+    path = tmp_path / "globe.tif"
+    profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": "EPSG:4326"}
+    with rasterio.open(
+        path, "w", **profile, height=90, width=180, transform=from_origin(west, 90, 2, 2)
+    ) as file:
+        file.write(values)
+    grid = GridSpec(4326, (1.0, 0.0, 60.0, 0.0, -1.0, 50.0), 100, 360)
+    found = render(plan_files([path], like=grid), mapped=False).values[..., 0]
+    lon, lat = centres(grid)
+    expected = values[0, ((90 - lat) / 2).astype(int), ((lon - west) % 360 / 2).astype(int)]
+    assert np.array_equal(found, expected)
 
 
 def _position_of(grid: GridSpec, raster: GridSpec, row: int, col: int) -> tuple[float, float]:

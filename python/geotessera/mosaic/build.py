@@ -175,16 +175,21 @@ def plan_files(
     if like is not None:
         _refuse_with_like(crs=crs, resolution=resolution, bounds=bounds, align=align or None)
         return MosaicPlan.of(grid_like(like), rasters, **how)
-    box = None
-    if bounds is not None:
-        left, bottom, right, top = (float(value) for value in bounds)
-        if not (left < right and bottom < top):
-            raise InputError(f"bounds {tuple(bounds)}: expected left < right and bottom < top")
-        box = left, bottom, right, top
+    box = None if bounds is None else _box_of(bounds)
     grids = [raster.grid for raster in rasters]
     code = grids[0].epsg_or_wkt if crs is None else crs_code(crs)
     grid = grid_around(grids, code, resolution, bounds=box, align=align)
     return MosaicPlan.of(grid, rasters, **how)
+
+
+def _box_of(bounds: Sequence[float]) -> tuple[float, float, float, float]:
+    try:
+        left, bottom, right, top = (float(value) for value in bounds)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bounds {bounds!r}: expected left, bottom, right, top") from error
+    if not (left < right and bottom < top):
+        raise InputError(f"bounds {tuple(bounds)}: expected left < right and bottom < top")
+    return left, bottom, right, top
 
 
 def _of_file(file: Any) -> MosaicRaster:

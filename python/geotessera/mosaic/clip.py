@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,10 @@ curves by centimetres."""
 
 _SMALL = 64
 """Side of a square whose pixels are looked at one by one."""
+
+# GEOS builds the indexes of a prepared geometry when they are first needed: threads that ask
+# one at once crash.
+_prepared = threading.Lock()
 
 
 def outline_in(geometry: BaseGeometry, grid: GridSpec) -> BaseGeometry:
@@ -98,8 +103,10 @@ def covers_nothing(outline: BaseGeometry, grid: GridSpec, window: Window) -> boo
     """Return whether an outline surely covers no pixel of a window."""
     import shapely
 
-    shapely.prepare(outline)  # a plan that was pickled comes back unprepared
-    return not shapely.intersects(outline, shapely.box(*grid.window(window).bounds))
+    box = shapely.box(*grid.window(window).bounds)
+    with _prepared:
+        shapely.prepare(outline)  # a plan that was pickled comes back unprepared
+        return not shapely.intersects(outline, box)
 
 
 def inside(outline: BaseGeometry, grid: GridSpec, window: Window) -> NDArray[np.bool_] | None:
@@ -107,6 +114,11 @@ def inside(outline: BaseGeometry, grid: GridSpec, window: Window) -> NDArray[np.
 
     Squares are tried first as a whole: only those on an edge are looked at pixel by pixel.
     """
+    with _prepared:
+        return _inside(outline, grid, window)
+
+
+def _inside(outline: BaseGeometry, grid: GridSpec, window: Window) -> NDArray[np.bool_] | None:
     import shapely
 
     shapely.prepare(outline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geotessera import _native
@@ -40,7 +41,7 @@ def crs_code(crs: Any) -> int | str:
     Raises
     ------
     InputError
-        (a `ValueError`) for what is no CRS.
+        (a `ValueError`) for what is no CRS, or none of a map: geocentric, vertical, local.
     """
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
@@ -53,8 +54,11 @@ def crs_code(crs: Any) -> int | str:
     try:
         found = CRS.from_user_input(wanted)
         epsg = found.to_epsg()
-        if not found:
-            raise InputError(f"{crs!r} is no coordinate reference system")
+        if not (found.is_geographic or found.is_projected):
+            raise InputError(
+                f"{crs!r} is no coordinate reference system of a map: expected a geographic or a "
+                "projected one, like 'EPSG:4326'"
+            )
         # to_epsg() guesses; the code stands for the CRS only if it gives the same one back.
         exact = epsg is not None and CRS.from_epsg(epsg) == found
     except CRSError as error:
@@ -214,10 +218,10 @@ def default_resolution(raster: GridSpec, code: int | str) -> tuple[float, float]
 def _default_transform(
     raster: GridSpec, code: int | str, resolution: tuple[float, float] | None = None
 ) -> tuple[Any, int, int]:
-    from rasterio.errors import RasterioError
+    from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import calculate_default_transform
 
-    turned = _away_from_antimeridian(raster) if period_of(code) else raster
+    turned = _away_from_antimeridian(raster)[0] if period_of(code) else raster
     try:
         found: tuple[Any, int, int] = calculate_default_transform(
             turned.crs,
@@ -227,7 +231,7 @@ def _default_transform(
             *turned.bounds,
             resolution=resolution,
         )
-    except RasterioError as error:
+    except (RasterioError, CRSError) as error:
         raise InputError(
             f"a raster in {raster.crs_name} with bounds {raster.bounds} has no place in "
             f"{_short(code)}: {error}"
@@ -235,23 +239,32 @@ def _default_transform(
     return found
 
 
-def _away_from_antimeridian(raster: GridSpec) -> GridSpec:
-    """Return the raster, or its likeness in UTM zone 31 where it may cross the antimeridian.
+def _away_from_antimeridian(raster: GridSpec) -> tuple[GridSpec, float]:
+    """Return the raster, or its likeness elsewhere where it may cross the antimeridian.
 
     In a CRS in which all longitudes are alike both have the same pixel size, and GDAL takes
-    a raster on both sides of ±180° for one that spans the globe.
+    a raster on both sides of ±180° for one that spans the globe. With it comes how far west
+    the likeness is, in turns of the globe.
     """
     import numpy as np
 
+    left, bottom, right, top = raster.bounds
+    if period := period_of(raster.epsg_or_wkt):
+        if -period / 2 <= left and right <= period / 2:
+            return raster, 0.0
+        a, b, west, d, e, north = raster.transform
+        middle = (left + right) / 2
+        moved = a, b, west - middle, d, e, north
+        return replace(raster, transform=moved), middle / period
     epsg = raster.epsg
     if epsg is None or epsg % 100 not in (1, 60) or not has_exact_projection(epsg):
-        return raster
-    left, bottom, right, top = raster.bounds
+        return raster, 0.0
     x, y = np.array([left, right, left, right]), np.array([bottom, bottom, top, top])
     lon, _ = _native.unproject(x, y, epsg)
     if lon.max() - lon.min() < 180:
-        return raster
-    return GridSpec(epsg // 100 * 100 + 31, raster.transform, raster.height, raster.width)
+        return raster, 0.0
+    zone = 31
+    return replace(raster, epsg_or_wkt=epsg // 100 * 100 + zone), (epsg % 100 - zone) / 60
 
 
 # --- From rasters ----------------------------------------------------------------------
@@ -295,9 +308,8 @@ def _bounds_in(raster: GridSpec, code: int | str, resolution: tuple[float, float
         return raster.bounds
     affine, width, height = _default_transform(raster, code, resolution)
     left, top = affine.c, affine.f
-    if period_of(code) and _away_from_antimeridian(raster) is not raster:
-        assert raster.epsg is not None  # it is UTM
-        left += (raster.epsg % 100 - 31) * 6 / 360 * (period_of(code) or 0.0)
+    if period := period_of(code):
+        left += _away_from_antimeridian(raster)[1] * period
     return left, top + affine.e * height, left + affine.a * width, top
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from geotessera.mosaic.grids import period_of
 from geotessera.mosaic.transforms import transform
-from geotessera.sampling import has_exact_projection
 from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:
@@ -98,11 +97,27 @@ def _box(
         return everything
     if period_of(to.epsg_or_wkt) is not None and holds_pole(of):
         return everything  # where x goes round the globe, the pole is an edge
-    if not shares_axes(to, of):
-        across = _unwrap(across, to)
+    unwrapped = across if shares_axes(to, of) else _unwrap(across, to)
     a, _, left, _, e, top = to.transform
-    u, v = (across - left) / a, (down - top) / e
+    u, v = (unwrapped - left) / a, (down - top) / e
+    if unwrapped is not across and _goes_round(unwrapped, to):
+        u = np.array([0.0, to.width])
     return overlap(_outward(u, v), everything)
+
+
+def _goes_round(x: NDArray[np.float64], grid: GridSpec) -> bool:
+    """Return whether unwrapped points, and what is between them, may be at both ends of a grid.
+
+    What lies across the meridian opposite to a grid's middle comes out at its other end.
+    """
+    period = period_of(grid.epsg_or_wkt)
+    assert period is not None  # only then are they unwrapped
+    left, _, right, _ = grid.bounds
+    spread = float(np.ptp(x))
+    if spread > period / 2 or right - left > period:
+        return True
+    opposite = period / 2 - _MARGIN * grid.transform[0] - spread / 8
+    return min(float(np.abs(x - (left + right) / 2).max()), (right - left) / 2) > opposite
 
 
 def _outward(u: NDArray[np.float64], v: NDArray[np.float64]) -> Window:
@@ -138,8 +153,8 @@ def _steps(low: float, high: float) -> NDArray[np.float64]:
 
 def holds_pole(grid: GridSpec) -> bool:
     """Return whether a pole lies within a grid, so that its edges do not enclose its places."""
-    if has_exact_projection(grid.epsg):
-        return False
+    if grid.epsg in (4326, 3857):
+        return False  # there it is an edge
     pole = transform(np.zeros(2), np.array([90.0, -90.0]), 4326, grid.epsg_or_wkt)
     left, bottom, right, top = grid.bounds
     return any(left <= x <= right and bottom <= y <= top for x, y in zip(*pole, strict=True))
