@@ -433,7 +433,7 @@ def test_bytes_that_do_not_verify_never_arrive(tmp_path: Path) -> None:
         (["--format", "zarr"], BOTH, "zarr-fill"),
         (["--format", "jpg"], BOTH, "tiff or npy"),
         (["--dataset-version", "foo"], BOTH, "foo"),
-        (["--dataset-variant", "dclimate"], BOTH, "not published as NPY"),
+        (["--dataset-variant", "dclimate"], BOTH, "v1.1-dclimate does not exist"),
         (["--dataset-variant", "unheard"], BOTH, "unheard"),
         (["--registry-dir", "/nonexistent"], BOTH, "/nonexistent"),
     ],

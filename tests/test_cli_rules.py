@@ -91,9 +91,12 @@ def test_without_a_command_the_help_goes_to_stderr_and_the_code_is_2() -> None:
         ["sample", "points.csv", "-o", "out.csv", "--errors", "ignore"],
         ["verify"],
         ["download", "--source", "ftp"],
-        ["download", "--source", "zarr"],
-        ["download", "--store-url", "https://example.org/store"],
-        ["download", "--depth", "16"],
+        ["download", "--source", "zarr", "--format", "npy"],
+        ["download", "--source", "zarr", "--registry-dir", "."],
+        ["download", "--source", "tiles", "--store-url", "https://example.org/store"],
+        ["download", "--format", "npy", "--depth", "16"],
+        ["download", "--registry-dir", ".", "--depth", "16"],
+        ["download", "--source", "tiles", "--cache-size", "1GB"],
     ],
 )
 def test_wrong_usage_is_code_2_in_one_line(words: list[str]) -> None:
@@ -109,11 +112,12 @@ def test_wrong_usage_is_code_2_in_one_line(words: list[str]) -> None:
     assert error["message"] in result.stderr
 
 
-def test_zarr_options_say_what_this_version_does_not_do() -> None:
-    for words in (["--source", "zarr"], ["--store-url", "x"], ["--depth", "16"]):
-        result = CliRunner().invoke(cli.app, ["download", "--bbox", "0,0,1,1", *words])
-        assert "Zarr stores are not supported by this version" in result.stderr
-        assert words[0] in result.stderr
+def test_options_of_stores_say_what_they_need() -> None:
+    for words in (["--store-url", "x"], ["--depth", "16"], ["--cache-size", "1GB"]):
+        line = ["download", "--bbox", "0,0,1,1", "--source", "tiles", *words]
+        result = CliRunner().invoke(cli.app, line)
+        assert f"{words[0]} belongs to Zarr stores" in result.stderr
+        assert result.exit_code == 2
 
 
 def test_via_gateway_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +134,7 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_with_verbose(
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr(cli, "GeoTessera", broken, raising=False)
-    words = ["download", "-o", str(tmp_path), "--tile", "0,0"]
+    words = ["download", "-o", str(tmp_path), "--tile", "0,0", "--source", "tiles"]
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: RuntimeError: first line second line")

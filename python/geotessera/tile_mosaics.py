@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import TYPE_CHECKING, Self
 
+from geotessera.cell_registry import CellRegistry
 from geotessera.datasets import normalize_version
 from geotessera.download import download_tiles
 from geotessera.errors import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.registry import Registry
+    from geotessera.sources.cell import CellTile
     from geotessera.sources.landmask import Georeference
     from geotessera.types import GridSpec, ProgressCallback, TileId
 
@@ -89,6 +91,8 @@ class TileRasters:
     ) -> Self:
         """Find tiles on disk, and fetch the landmasks of the others.
 
+        Cells of a Zarr store are read where they are: none of them is missing.
+
         Parameters
         ----------
         registry : Registry
@@ -118,6 +122,9 @@ class TileRasters:
         DatasetMismatchError
             (a `ValueError`) if `local` holds another dataset.
         """
+        if isinstance(registry, CellRegistry):
+            cells = {tile: registry.cell(tile) for tile in dict.fromkeys(tiles)}
+            return cls(registry, directory, {at: _of_cell(cell) for at, cell in cells.items()})
         dataset = normalize_version(registry.version), registry.variant
         if local is not None:
             check_dataset_dir(local, *dataset)
@@ -223,6 +230,10 @@ def _fetch_landmasks(
                 record(done, directory)
     if failed:
         raise IncompleteMosaicError(failed)
+
+
+def _of_cell(cell: CellTile) -> MosaicRaster:
+    return MosaicRaster.of(cell, tile=(cell.tile.lon, cell.tile.lat))
 
 
 def _name(tile: TileId) -> str:

@@ -1,4 +1,4 @@
-"""`geotessera download`: tiles of a region as GeoTIFFs, or as the arrays they are published as."""
+"""`geotessera download`: a region of a Zarr store, or its tiles, as GeoTIFFs or as arrays."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from geotessera.cli.options import (
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import select_tiles
+from geotessera.cli.sources import CacheSize, StoreUrl, check_source
+from geotessera.cli.zones import ZonesJob, download_zones
 from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.connections import check_jobs
@@ -79,12 +81,14 @@ def download(
     compress: Annotated[
         str, typer.Option(help="GeoTIFF compression, by GDAL's name.", metavar="NAME")
     ] = "lzw",
-    cog: Annotated[bool, typer.Option("--cog", help="Write cloud-optimised GeoTIFFs.")] = False,
+    cog: Annotated[
+        bool, typer.Option("--cog", help="Write cloud-optimised GeoTIFFs; tiles only.")
+    ] = False,
     keep_npy: Annotated[
         bool,
         typer.Option(
             "--keep-npy/--no-keep-npy",
-            help="Keep the arrays beside the GeoTIFFs, or remove what this run fetched.",
+            help="Keep the arrays of tiles beside the GeoTIFFs, or remove what this run fetched.",
         ),
     ] = True,
     dry_run: Annotated[
@@ -95,29 +99,75 @@ def download(
     ] = False,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
     source: Annotated[
-        str, typer.Option(metavar="auto|tiles", help="Where pixels come from: tiles.")
+        str,
+        typer.Option(
+            metavar="auto|zarr|tiles",
+            help="Read the dataset's Zarr store, or its tiles. auto: the store for GeoTIFFs, "
+            "unless --registry-dir is given or a mirror has none.",
+            rich_help_panel="Dataset",
+        ),
     ] = "auto",
-    store_url: Annotated[str | None, typer.Option(hidden=True)] = None,
-    depth: Annotated[int | None, typer.Option(hidden=True)] = None,
+    store_url: StoreUrl = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            help="Bands to read of a store that has nested embeddings, such as 16; all by default."
+        ),
+    ] = None,
+    cache_size: CacheSize = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Leave alone what an earlier run of the same request finished of a store, and "
+            "go on with what it began; or write everything again.",
+        ),
+    ] = True,
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Download the tiles of a region.
+    """Download a region.
 
     Choose the region with exactly one of --bbox, --tile, --region-file and --country.
     A rerun continues where the last one stopped, also in the middle of a file: finished files
-    are checked (size, bands, compression, dataset) and kept. A tile that fails does not stop
-    the others; what failed is listed at the end, with exit code 1.
+    are checked (bands, compression, dataset) and kept.
 
-    Files go to global_0.1_degree_representation/YEAR/grid_LON_LAT/ below the output
-    directory; `geotessera verify` re-checks them at any time.
+    Of a Zarr store, each UTM zone of the region's box becomes tessera_YEAR_utmZZ.tif.
+
+    Tiles go to global_0.1_degree_representation/YEAR/grid_LON_LAT/ below the output
+    directory; `geotessera verify` re-checks them at any time. A tile that fails does not stop
+    the others; what failed is listed at the end, with exit code 1.
     """
     output = Output(as_json=as_json, verbose=verbose)
-    _check_source(source, store_url, depth)
     _check_format(fmt)
+    stores = _check_source(source, fmt, dataset, store_url, depth, cache_size)
     if output_dir is None and not dry_run:
         raise InputError("--output is needed, or --dry-run to see how much it would be")
+    with_one_selector = {
+        "bbox": bbox,
+        "tile": tile,
+        "region_file": region_file,
+        "country": country,
+    }
+    if stores:
+        of_tiles = [name for name, on in (("--cog", cog), ("--no-keep-npy", not keep_npy)) if on]
+        zones = ZonesJob(
+            output_dir,
+            year,
+            bands,
+            depth,
+            compress,
+            store_url,
+            resume,
+            dry_run,
+            cache_size,
+            jobs,
+            tuple(of_tiles),
+        )
+        may_read_tiles = source == "auto" and store_url is None and depth is None
+        if download_zones(output, dataset, with_one_selector, zones, may_read_tiles=may_read_tiles):
+            return
     job = _Job(
         output_dir,
         fmt,
@@ -130,12 +180,6 @@ def download(
         check_jobs(jobs),
     )
     _check_export(job)
-    with_one_selector = {
-        "bbox": bbox,
-        "tile": tile,
-        "region_file": region_file,
-        "country": country,
-    }
     if output_dir is not None:
         # Before a byte is fetched, and also if nothing would be: another dataset's
         # directory is never touched.
@@ -149,15 +193,30 @@ def download(
         _run(output, selection, job)
 
 
-def _check_source(source: str, store_url: str | None, depth: int | None) -> None:
-    if source not in ("auto", "tiles", "zarr"):
-        raise UsageError(f"--source {source!r}: expected auto or tiles")
-    if source == "zarr" or store_url is not None or depth is not None:
-        asked = "--source zarr" if source == "zarr" else "--store-url" if store_url else "--depth"
-        raise UsageError(
-            f"{asked}: Zarr stores are not supported by this version; "
-            "leave it out to download tiles"
-        )
+def _check_source(
+    source: str,
+    fmt: str,
+    dataset: DatasetOptions,
+    store_url: str | None,
+    depth: int | None,
+    cache_size: str | None,
+) -> bool:
+    """Return whether a store is to be read, or refuse options that do not go together."""
+    check_source(source)
+    if source == "zarr" and fmt == "npy":
+        raise UsageError("--source zarr writes GeoTIFFs: leave out --format npy")
+    if source == "zarr" and dataset.registry_dir is not None:
+        raise UsageError("--source zarr reads no registry: leave out --registry-dir")
+    if source == "zarr" or (source == "auto" and fmt == "tiff" and dataset.registry_dir is None):
+        return True
+    of_stores = {"--store-url": store_url, "--depth": depth, "--cache-size": cache_size}
+    for name, value in of_stores.items():
+        if value is not None:
+            raise UsageError(
+                f"{name} belongs to Zarr stores, and tiles are selected: leave it out, or leave "
+                "out --source tiles, --format npy and --registry-dir"
+            )
+    return False
 
 
 def _check_format(fmt: str) -> None:

@@ -28,6 +28,7 @@ from geotessera.cli.options import (
     takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError, InputError
 from geotessera.remote.connections import check_jobs
 from geotessera.sizes import parse_size
@@ -187,6 +188,9 @@ def mosaic(
         bool, typer.Option("--dry-run", help="Print the plan and the size; write nothing.")
     ] = False,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    source: Source = "auto",
+    store_url: StoreUrl = None,
+    cache_size: CacheSize = None,
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -223,7 +227,10 @@ def mosaic(
     began = time.perf_counter()
     selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     region, grid = _region(job, selectors)
-    registry = dataset.client(embeddings_dir).registry
+    options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
+    if options and georeference is _Georeference.landmask:
+        raise UsageError("--georeference landmask belongs to tiles: a store has none")
+    registry = dataset.client(embeddings_dir, **options).registry
     tiles = region.select(registry.iter_tiles_in_region(region.bbox, year))
     if not tiles:
         raise EmptySelectionError(

@@ -168,9 +168,19 @@ class DatasetOptions:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Version, normalised, and variant; what was not given by default."""
+        """Version, normalised, and variant of tiles; what was not given by default."""
+        return self.identity_of("npy")
+
+    def identity_of(self, fmt: str) -> tuple[str, str]:
+        """Return version, normalised, and variant; what was not given by a format's default.
+
+        Parameters
+        ----------
+        fmt : {"npy", "zarr", "icechunk", "stream"}
+            As `geotessera.datasets.default_variant` takes it.
+        """
         version = normalize_version(self.version or DEFAULT_VERSION)
-        return version, self.variant or default_variant(version, "npy")
+        return version, self.variant or default_variant(version, fmt)
 
     def client(self, embeddings_dir: Path | None = None, **more: Any) -> GeoTessera:
         """Open the dataset.

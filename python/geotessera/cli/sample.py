@@ -20,6 +20,7 @@ from geotessera.cli.options import (
     takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import InputError, RegistryError, TileError
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ def sample(
     ] = _Fetch.auto,
     cache_tiles: CacheTiles = None,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    source: Source = "auto",
+    store_url: StoreUrl = None,
+    cache_size: CacheSize = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -114,6 +118,9 @@ def sample(
     years = list(dict.fromkeys(year or [2024]))
     chosen = parse_bands(bands)
     _check(out, chosen, cache_tiles)
+    options = client_options(source, dataset, store_url, cache_size, tiles=tiles)
+    if cache_tiles is not None:
+        options.setdefault("cache_tiles", cache_tiles)
     began = time.perf_counter()
     from geotessera.cli.rows import check_attributes, write_rows
     from geotessera.points import read_points_file
@@ -128,7 +135,7 @@ def sample(
         array,
         years,
         tiles,
-        cache_tiles,
+        options,
         bands=chosen,
         method=method.value,
         mask_water=mask_water,
@@ -161,7 +168,7 @@ def _sample(
     array: Any,
     years: Sequence[int],
     tiles: Path | None,
-    cache_tiles: str | None,
+    options: dict[str, Any],
     **how: Any,
 ) -> Rows:
     from geotessera.cli.rows import Rows
@@ -169,8 +176,7 @@ def _sample(
     if tiles is not None and dataset.offline and not tiles.is_dir():
         raise InputError(f"--tiles: there is no directory {tiles}")
     try:
-        more = {} if cache_tiles is None else {"cache_tiles": cache_tiles}
-        client: Any = dataset.client(tiles, **more)
+        client: Any = dataset.client(tiles, **options)
     except RegistryError as error:
         if tiles is None or not dataset.offline:
             raise

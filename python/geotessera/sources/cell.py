@@ -167,6 +167,7 @@ class CellSource(RasterSource):
         epsg = epsg_of_tile(tile.lon, tile.lat)
         self.grid = GridSpec(epsg, (a, b, left, d, e, top), grid.height, grid.width)
         self.band_count = self._zone.band_count
+        self.descriptions = tuple(f"Tessera_Band_{band}" for band in range(self.band_count))
         self.block_shape = self._zone.block_shape
         self.provenance = descriptor.provenance
 

@@ -1,0 +1,211 @@
+"""Where a command's pixels come from: tiles, or the Zarr store of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import UsageError
+from geotessera.datasets import (
+    BASE_URL,
+    DEFAULT_VERSION,
+    base_url_from,
+    find_dataset,
+    normalize_version,
+    variant_note,
+    version_path,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geotessera.cli.options import DatasetOptions
+    from geotessera.cli.output import Output
+    from geotessera.datasets import Dataset
+    from geotessera.store import GeoTesseraZarr
+
+__all__ = ["CacheSize", "Source", "StoreUrl", "check_source", "choose_store", "client_options"]
+
+_DATASET = "Dataset"
+
+Source = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="auto|zarr|tiles",
+        help="Read the dataset's Zarr store, or its tiles. auto: tiles, if the dataset has any.",
+        rich_help_panel=_DATASET,
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store-url",
+        metavar="URL",
+        help="Zarr store to read: https://, http://, s3:// or a path.",
+        rich_help_panel=_DATASET,
+    ),
+]
+CacheSize = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-size",
+        metavar="SIZE",
+        help="Keep what is read of a store in the cache for later runs, up to this size, such "
+        "as 10GB; --cache-dir alone keeps up to 20GB.",
+        rich_help_panel=_DATASET,
+    ),
+]
+
+
+def check_source(source: str) -> None:
+    """Raise `UsageError` for a source that there is none of."""
+    if source not in ("auto", "zarr", "tiles"):
+        raise UsageError(f"--source {source!r}: expected auto, zarr or tiles")
+
+
+def client_options(
+    source: str,
+    dataset: DatasetOptions,
+    store_url: str | None,
+    cache_size: str | None = None,
+    *,
+    tiles: Path | None = None,
+) -> dict[str, Any]:
+    """Return the keywords of `geotessera.GeoTessera` that choose where pixels come from.
+
+    With ``auto`` a store is read if one is named, and where the dataset has no tiles.
+
+    Parameters
+    ----------
+    source, store_url, cache_size
+        As they were given.
+    dataset : DatasetOptions
+        Which dataset.
+    tiles : Path, optional
+        Directory of tiles that was named; it belongs to tiles.
+
+    Raises
+    ------
+    UsageError
+        For options that do not go together.
+    """
+    check_source(source)
+    known = find_dataset(*dataset.identity)
+    store = store_url is not None or (known is not None and known.npy is None)
+    if source == "tiles" or not (store or source == "zarr"):
+        for name, value in (("--store-url", store_url), ("--cache-size", cache_size)):
+            if value is not None:
+                raise UsageError(f"{name} belongs to Zarr stores: leave out --source tiles")
+        return {}
+    for name, path in (("--registry-dir", dataset.registry_dir), ("a directory of tiles", tiles)):
+        if path is not None:
+            raise UsageError(f"{name} belongs to tiles: leave it out, or use --source tiles")
+    options: dict[str, Any] = {"source": "zarr", "store_url": store_url}
+    if cache_size is not None:
+        options["cache_tiles"] = cache_size
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A store, and what it is known to hold."""
+
+    location: str
+    dataset: Dataset | None
+    on_mirror: bool
+
+
+def choose_store(
+    output: Output,
+    dataset: DatasetOptions,
+    store_url: str | None,
+    *,
+    may_read_tiles: bool,
+    cache_size: str | None = None,
+    jobs: int | None = None,
+) -> GeoTesseraZarr | None:
+    """Open the Zarr store that is to be read; return None if it is to be tiles.
+
+    Parameters
+    ----------
+    output : Output
+        Is told why tiles are read.
+    dataset : DatasetOptions
+        Which dataset; a store that is named wins over it.
+    store_url : str, optional
+        The store.
+    may_read_tiles : bool
+        Whether a mirror that has no store is read by its tiles: nobody named a source.
+    cache_size, jobs
+        Of the reader of the store.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for a dataset without a store.
+    FileNotFoundError, FormatError
+        If there is no store.
+    """
+    from geotessera.remote.objects import open_reader
+    from geotessera.store import GeoTesseraZarr
+
+    place = _place(dataset, store_url)
+    given = {
+        "cache_dir": _cache_dir(dataset, cache_size),
+        "cache_max_size": cache_size,
+        "jobs": jobs,
+        "offline": dataset.offline or None,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if may_read_tiles and place.on_mirror and _has_tiles(dataset):
+        try:
+            there = open_reader(place.location, **options).get("zarr.json") is not None
+        except FileNotFoundError:
+            there = False
+        if not there:
+            output.note(
+                f"There is no store {place.location}: tiles are read "
+                "(--source tiles or zarr says which is wanted)"
+            )
+            return None
+    version = normalize_version(dataset.version or DEFAULT_VERSION)
+    if store_url is None and dataset.variant is None and (note := variant_note(version, "stream")):
+        output.note(f"Warning: {note}")
+    client = GeoTesseraZarr(place.location, **options)
+    if client.dataset is None:
+        # A mirror has what it is asked for; of another store only who names it knows.
+        client.dataset = place.dataset
+    return client
+
+
+def _place(dataset: DatasetOptions, store_url: str | None) -> _Place:
+    from geotessera.cell_store import store_location
+
+    if store_url is not None:
+        named = find_dataset(*dataset.identity_of("stream")) if dataset.variant else None
+        return _Place(store_url, named, on_mirror=False)
+    version, variant = dataset.identity_of("stream")
+    location = store_location(version, variant, dataset.base_url)
+    on_mirror = base_url_from(dataset.base_url) != BASE_URL
+    return _Place(location, find_dataset(version, variant), on_mirror)
+
+
+def _has_tiles(dataset: DatasetOptions) -> bool:
+    known = find_dataset(*dataset.identity)
+    return known is None or known.npy is not None
+
+
+def _cache_dir(dataset: DatasetOptions, cache_size: str | None) -> Path | None:
+    if dataset.cache_dir is None and (dataset.offline or cache_size is not None):
+        from geotessera.remote.cache import cache_base
+
+        return cache_base()
+    return dataset.cache_dir
+
+
+def name_of(dataset: Dataset | None) -> str:
+    """Return a dataset in words."""
+    return "unknown" if dataset is None else f"{version_path(dataset.version)} ({dataset.variant})"
