@@ -143,24 +143,29 @@ def lonlat_box(pixels: int = 1900) -> tuple[float, float, float, float]:
     return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("world", type=Path)
-    parser.add_argument("--zones", type=int, default=60)
-    options = parser.parse_args()
-    options.world.mkdir(parents=True, exist_ok=True)
+def build(world: Path, zones: int = 60) -> None:
+    """Write the store and, beside it, the points and boxes that the benchmarks read."""
+    world.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        path = store_world(options.world, options.zones)
+        path = store_world(world, zones)
     for name, count, spread in (
         ("1k", 1000, False),
         ("100k", 100_000, False),
         ("spread", 1000, True),
     ):
-        np.save(options.world / f"points-{name}.npy", points(count, spread=spread))
-    (options.world / "boxes.json").write_text(
+        np.save(world / f"points-{name}.npy", points(count, spread=spread))
+    (world / "boxes.json").write_text(
         json.dumps({"path": str(path), "utm": box(), "lonlat": lonlat_box(), "year": YEAR})
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--zones", type=int, default=60)
+    options = parser.parse_args()
+    build(options.world, options.zones)
 
 
 if __name__ == "__main__":
