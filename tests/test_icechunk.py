@@ -12,6 +12,7 @@ pytest.importorskip("icechunk")
 
 from geotessera.datasets import is_icechunk_location
 from geotessera.errors import FormatError, MissingExtraError, ZoneError
+from geotessera.icechunk import IcechunkStore
 from geotessera.remote.chunk_cache import chunk_cache
 from geotessera.sources.icechunk import RepositoryStore, open_repository_store
 from geotessera.sources.icechunk_session import (
@@ -21,6 +22,7 @@ from geotessera.sources.icechunk_session import (
     open_session,
 )
 from geotessera.sources.zarr_store import open_embedding_store
+from geotessera.store import GeoTesseraZarr
 from geotessera.testing.repositories import SampleRepository
 from geotessera.types import GridSpec, Window
 
@@ -239,3 +241,81 @@ def test_without_the_extra(sample, monkeypatch):
         open_session(sample.path)
     with pytest.raises(ImportError):
         open_repository_store(sample.path)
+
+
+# --- The repository itself ---------------------------------------------------------------
+
+
+def test_the_stores_own_face(sample):
+    store = IcechunkStore(sample.path)
+    assert store.url == str(sample.path)
+    assert (store.groups, store.years, store.zones()) == (["31N", "31S"], [2023, 2024], [31])
+    assert store.incomplete_years() == {"31S": [2023]}
+    assert store.session.snapshot_id == sample.snapshot
+    assert store.root.attrs["checkpoint_id"] == "synthetic"
+    assert repr(store) == f"IcechunkStore('{sample.path}', years=[2023, 2024])"
+    with pytest.raises(KeyError):
+        store.open_zone(5)
+
+
+def test_open_zone(sample):
+    opened = IcechunkStore(sample.path).open_zone(31)
+    assert opened.embeddings.chunks is None
+    assert dict(opened.sizes) == {"time": 2, "band": 8, "y": 40, "x": 32, "month": 12}
+    assert opened.attrs["geotessera:source_groups"] == ["31N", "31S"]
+    values, scales = sample.read(31, 2024)
+    np.testing.assert_array_equal(opened.scales.sel(time=2024).values, scales)
+    valid = np.isfinite(scales)
+    found = opened.embeddings.sel(time=2024).values
+    np.testing.assert_array_equal(found[:, valid], values[:, valid])
+
+
+def test_zone_arrays(sample):
+    arrays = IcechunkStore(sample.path).zone_arrays(31)
+    embeddings, scales = arrays["embeddings"], arrays["scales"]
+    assert (embeddings.shape, embeddings.dims, embeddings.ndim) == (
+        (2, 8, 40, 32), ("time", "band", "y", "x"), 4,
+    )  # fmt: skip
+    assert embeddings.dtype == np.int8
+    assert embeddings.fill_value == 0
+    assert np.isnan(scales.fill_value)
+    assert arrays["s2_month_covered"].shape == (2, 40, 32, 12)
+    assert repr(scales) == "<ZoneArray scales (time: 2, y: 40, x: 32) float32>"
+    whole = embeddings[...]
+    values, factors = sample.read(31, 2024)
+    valid = np.isfinite(factors)
+    np.testing.assert_array_equal(whole[1][:, valid], values[:, valid])
+    np.testing.assert_array_equal(scales[1], factors)
+    np.testing.assert_array_equal(embeddings[1, 2:5, ::3, 7], whole[1, 2:5, ::3, 7])
+    rows, cols = np.array([3, 20, 39]), np.array([0, 31, 9])
+    np.testing.assert_array_equal(
+        embeddings.oindex[1, :, rows, cols], whole[1][:, rows][:, :, cols]
+    )
+    np.testing.assert_array_equal(embeddings.vindex[1, 4, rows, cols], whole[1, 4, rows, cols])
+    np.testing.assert_array_equal(embeddings.vindex[1, :, rows, cols], whole[1][:, rows, cols].T)
+    np.testing.assert_array_equal(
+        scales.vindex[[0, 1, 1], rows, cols], scales[...][[0, 1, 1], rows, cols]
+    )
+    with pytest.raises(IndexError):
+        scales[0, 0, 0, 0]
+
+
+def test_the_client_reads_it_like_any_store(sample):
+    client = GeoTesseraZarr(sample.path)
+    grid = sample.merged(31)
+    from pyproj import Transformer
+
+    to = Transformer.from_crs(32631, 4326, always_xy=True)
+    for row, col in ((3, 5), (25, 20), (18, 12)):
+        lon, lat = to.transform(grid.transform[2] + 10 * col + 5, grid.transform[5] - 10 * row - 5)
+        wanted = sample.embedding(31, 2024)[row, col]
+        vector = client.sample_at(lon, lat, 2024, search_px=0)
+        np.testing.assert_array_equal(vector, wanted)
+    values, transform, crs = client.read_region((3.0, -0.002, 3.003, 0.002), 2024)
+    assert crs == "EPSG:32631"
+    row = round((grid.transform[5] - transform.f) / 10)
+    col = round((transform.c - grid.transform[2]) / 10)
+    height, width, _ = values.shape
+    np.testing.assert_array_equal(
+        values, sample.embedding(31, 2024)[row : row + height, col : col + width]
+    )

@@ -15,8 +15,9 @@ from geotessera.sources.zarr_store import open_embedding_store
 from geotessera.testing.store_pixels import Pattern, zone_grid
 from geotessera.testing.stores import SampleStore
 from geotessera.types import GridSpec, Window
+from geotessera.xarray_dataset import zone_of_dataset
 from geotessera.xarray_store import open_dataarray, open_zone, zone_number
-from geotessera.xarray_zone import block_side, zone_of_dataset
+from geotessera.xarray_zone import block_side
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from geotessera.store_points import PointQuery, sample_zone
 from geotessera.store_regions import check_rows, read_strips
 from geotessera.store_zones import pixels_of_bounds
 from geotessera.types import Status
-from geotessera.xarray_zone import zone_of_dataset
+from geotessera.xarray_dataset import zone_of_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,7 +22,7 @@ from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import BrokenBodyError, Part, RemoteReader, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from obstore import GetResult
     from obstore.store import S3Store
@@ -147,17 +147,49 @@ class S3Reader(RemoteReader):
         data = self._body(found, key, found.meta["size"])
         return Whole(data, _version(found))
 
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the names of all objects below a prefix (whole names of folders), sorted.
+
+        Raises
+        ------
+        TransferError
+            (an `OSError`) if they could not be listed.
+        """
+        import obstore
+
+        def listed(store: S3Store) -> list[str]:
+            pages = obstore.list(store, prefix=self._prefix + prefix)
+            return [one["path"] for page in pages for one in page]
+
+        found = self._insist(prefix, "LIST", listed) or []
+        return sorted(path.removeprefix(self._prefix) for path in found)
+
     def _ask(self, key: str, options: Any, policy: RetryPolicy) -> GetResult | None:
         """Ask until there is an answer; None if there is no such object."""
         import obstore
+
+        def asked(store: S3Store) -> GetResult:
+            return obstore.get(store, self._prefix + key, options=options)
+
+        return self._insist(key, f"GET {options or 'whole'}", asked, policy)
+
+    def _insist[T](
+        self,
+        key: str,
+        what: str,
+        work: Callable[[S3Store], T],
+        policy: RetryPolicy | None = None,
+    ) -> T | None:
+        """Do something until it succeeds; None if there is no such object."""
         from obstore import exceptions as e
 
+        policy = policy or self.policy
         store = self._opened()
         for retry in itertools.count():
             self.traffic.add(1)
-            logger.debug("GET %s %s", self.url_of(key), options or "whole")
+            logger.debug("%s of %s", what, self.url_of(key))
             try:
-                return obstore.get(store, self._prefix + key, options=options)
+                return work(store)
             except (e.NotFoundError, FileNotFoundError):
                 return None
             except e.NotModifiedError:

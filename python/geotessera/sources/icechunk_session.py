@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from geotessera.errors import FormatError, InputError, MissingExtraError
 from geotessera.remote.chunk_cache import chunk_cache
 from geotessera.remote.lru import FileCache
+from geotessera.remote.objects_s3 import PUBLIC_BUCKETS
 from geotessera.remote.objects_zarr import StoreReader
 
 if TYPE_CHECKING:
@@ -23,15 +24,11 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
 
 __all__ = [
-    "PUBLIC_BUCKETS",
     "RepositoryReader",
     "canonical_repository",
     "open_repository",
     "open_session",
 ]
-
-PUBLIC_BUCKETS = {"tessera-embeddings": "us-west-2"}
-"""Buckets that are read without credentials, and their regions."""
 
 _quiet = threading.Lock()
 _ABSENT, _PRESENT = b"\0", b"\1"
