@@ -10,9 +10,10 @@ from rasterio.warp import transform_bounds
 from typer.testing import CliRunner, Result
 
 from geotessera import cli
-from geotessera.datasets import DATASETS
+from geotessera.datasets import DATASETS, zarr_store_url
 from geotessera.layout import geotiff_path, local_tile_files
 from geotessera.testing.server import LoopbackServer
+from geotessera.testing.stores import SampleStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,10 +75,36 @@ def test_without_a_registry_the_catalogue_is_still_shown(tmp_path: Path) -> None
     assert document["error"]["type"] == "RegistryError"
 
 
-def test_a_dataset_without_tiles_is_one_line(tmp_path: Path) -> None:
-    result = info("--dataset-variant", "dclimate", "--cache-dir", str(tmp_path))
+def test_a_dataset_without_tiles_is_shown_by_its_store(tiny_world: SampleWorld) -> None:
+    where = ("--base-url", str(tiny_world.root()), "--dataset-variant", "dclimate")
+    result = info(*where)
     assert result.exit_code == 1
-    assert "not published as NPY" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: the store of 1.1-dclimate could not")
+
+
+def test_a_store_is_summed_up(tmp_path: Path) -> None:
+    store = SampleStore.build(tmp_path / "store", size="tiny")
+    document = info_json("--store-url", str(store.path), "-v")
+    summary = document["summary"]
+    assert summary["dataset"] is None
+    assert summary["years"] == [2023, 2024]
+    assert summary["zones"] == [30, 31]
+    assert (summary["bands"], summary["depths"]) == (8, [4, 8])
+    found = {one["zone"]: (one["height"], one["width"]) for one in summary["zone_grids"]}
+    assert found == {zone: (grid.height, grid.width) for zone, grid in store.grids.items()}
+    shown = info("--store-url", str(store.path), "-v").stdout
+    for word in ("2023, 2024", "2: 30, 31", "4, 8", "EPSG:32630", "96 × 128"):
+        assert word in shown
+
+
+def test_stores_are_where_the_mirror_has_them(tmp_path: Path) -> None:
+    document = info_json("--base-url", str(tmp_path / "mirror"), code=1)
+    stores = {(row["version"], row["variant"]): row["store_url"] for row in document["datasets"]}
+    assert stores["1.1", "dclimate"] == str(tmp_path / "mirror/zarr/v1.1-dclimate")
+    public = info_json("--offline", "--cache-dir", str(tmp_path), code=1)["datasets"]
+    assert [row["store_url"] for row in public] == [
+        zarr_store_url(row["version"], row["variant"]) for row in public
+    ]
 
 
 # --- On disk ----------------------------------------------------------------------------

@@ -946,6 +946,7 @@ class GeoTessera:
             bands=bands,
             compress=compress,
             cog=cog,
+            tags={"TESSERA_SOURCE": self._place} if self.source == "zarr" else None,
         )
         record_export(path)
         return str(path)
@@ -1016,6 +1017,11 @@ class GeoTessera:
         return paths
 
     # --- Shared --------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> str:
+        """Where the store is that is read."""
+        return str(self.registry.store.location)  # type: ignore[attr-defined]
 
     @property
     def _dataset(self) -> tuple[str, str]:

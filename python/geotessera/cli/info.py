@@ -15,6 +15,7 @@ from geotessera.cli.options import (
     takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes, to_json
+from geotessera.cli.sources import Source, StoreUrl, choose_store, reads_store
 from geotessera.cli.version import installed_version
 from geotessera.datasets import (
     DATASETS,
@@ -44,12 +45,16 @@ def info(
         Path | None, typer.Option("--geotiffs", hidden=True, help="Retired name of --tiles.")
     ] = None,
     dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    source: Source = "auto",
+    store_url: StoreUrl = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the datasets, or what local tiles hold.
+    """Show the datasets and their stores, or what local tiles hold.
 
-    With --tiles every raster's own header is read: bands, CRS and bounds are the file's.
+    A dataset that has tiles is summed up by its registry, another one, or any with --source
+    zarr or --store-url, by its Zarr store. With --tiles every raster's own header is read:
+    bands, CRS and bounds are the file's.
     """
     output = Output(as_json=as_json, verbose=verbose)
     if geotiffs is not None:
@@ -58,14 +63,16 @@ def info(
     if tiles is not None:
         _local(output, tiles)
         return
-    _published(output, dataset)
+    _published(output, dataset, reads_store(source, dataset, store_url), store_url)
 
 
 # --- Published ---------------------------------------------------------------------------
 
 
-def _published(output: Output, dataset: DatasetOptions) -> None:
-    document: dict[str, Any] = {"version": installed_version(), "datasets": _catalogue()}
+def _published(
+    output: Output, dataset: DatasetOptions, by_store: bool, store_url: str | None
+) -> None:
+    document: dict[str, Any] = {"version": installed_version(), "datasets": _catalogue(dataset)}
     output.say(f"geotessera {installed_version()}")
     rows = [
         (
@@ -78,19 +85,32 @@ def _published(output: Output, dataset: DatasetOptions) -> None:
     ]
     columns = ("Version", "Variant", "NPY", "Zarr", "Icechunk", "Description")
     output.table(columns, rows, title="Datasets (* = default of its version)")
-    version, variant = dataset.identity
+    stores = [
+        (f"{row['version']}-{row['variant']}", row["store_url"]) for row in document["datasets"]
+    ]
+    output.table(("Dataset", "Store"), stores, title="Stores")
+    version, variant = dataset.identity_of("stream" if by_store else "npy")
+    what = store_url or f"{'store' if by_store else 'registry'} of {version}-{variant}"
     try:
-        summary = _summary(dataset, version, variant)
+        if by_store:
+            summary = _store_summary(output, dataset, store_url)
+        else:
+            summary = _summary(dataset, version, variant)
     except (GeoTesseraError, OSError) as error:
         # The catalogue is still worth having: one line more says what is missing.
-        message = f"the registry of {version}-{variant} could not be read: {describe(error)}"
+        message = f"the {what} could not be read: {describe(error)}"
         if not output.as_json:
             output.note(f"Error: {message}")
         output.emit(document | {"error": {"type": kind(error), "message": message}})
         raise typer.Exit(PROBLEMS) from None
+    (_show_store if by_store else _show_registry)(output, summary)
+    output.emit(document | {"summary": summary})
+
+
+def _show_registry(output: Output, summary: dict[str, Any]) -> None:
     output.pairs(
         {
-            "Dataset": f"{version}-{variant}",
+            "Dataset": "{version}-{variant}".format(**summary["dataset"]),
             "Years": ", ".join(map(str, summary["years"])),
             "Tiles": f"{summary['tile_count']:,}",
             "Landmasks": f"{summary['landmasks']:,}",
@@ -102,10 +122,65 @@ def _published(output: Output, dataset: DatasetOptions) -> None:
     if output.verbose:
         per_year = [(year, f"{count:,}") for year, count in summary["tiles_by_year"].items()]
         output.table(("Year", "Tiles"), per_year)
-    output.emit(document | {"summary": summary})
 
 
-def _catalogue() -> list[dict[str, Any]]:
+def _show_store(output: Output, summary: dict[str, Any]) -> None:
+    known = summary["dataset"]
+    output.pairs(
+        {
+            "Dataset": "{version}-{variant}".format(**known) if known else "unknown",
+            "Store": summary["store"],
+            "Years": ", ".join(map(str, summary["years"])),
+            "Zones": f"{len(summary['zones'])}: {', '.join(map(str, summary['zones']))}",
+            "Bands": summary["bands"],
+            "Depths": ", ".join(map(str, summary["depths"])),
+            "Model": summary["model"] or "unknown",
+            "Made by": summary["build_version"] or "unknown",
+        },
+        title="Summary",
+    )
+    if output.verbose:
+        rows = [(one["zone"], one["crs"], f"{one['height']:,} × {one['width']:,}",
+                 ", ".join(map(str, one["years"]))) for one in summary["zone_grids"]]  # fmt: skip
+        output.table(("Zone", "CRS", "Pixels", "Years"), rows)
+
+
+def _store_summary(
+    output: Output, dataset: DatasetOptions, store_url: str | None
+) -> dict[str, Any]:
+    client = choose_store(output, dataset, store_url, may_read_tiles=False)
+    assert client is not None  # no tiles are asked for
+    store = client.store
+    summary: dict[str, Any] = {
+        "dataset": client.dataset
+        and {"version": client.dataset.version, "variant": client.dataset.variant},
+        "store": client.url,
+        "years": client.years,
+        "zones": store.zone_numbers,
+        "bands": client.n_bands,
+        "depths": list(client.depths),
+        "model": client.model_version,
+        "build_version": client.build_version,
+    }
+    if output.verbose:
+        zones = [store.zone(number) for number in store.zone_numbers]
+        summary["zone_grids"] = [
+            {
+                "zone": zone.number,
+                "crs": zone.grid.crs_name,
+                "height": zone.grid.height,
+                "width": zone.grid.width,
+                "transform": zone.grid.transform,
+                "years": zone.years,
+            }
+            for zone in zones
+        ]
+    return summary
+
+
+def _catalogue(asked: DatasetOptions) -> list[dict[str, Any]]:
+    from geotessera.cell_store import store_location
+
     return [
         {
             "version": dataset.version,
@@ -113,6 +188,7 @@ def _catalogue() -> list[dict[str, Any]]:
             "default": dataset.variant == default_variant(dataset.version),
             "description": dataset.description,
             **{fmt: dataset.location(fmt) for fmt in FORMATS},
+            "store_url": store_location(dataset.version, dataset.variant, asked.base_url),
         }
         for dataset in DATASETS
     ]

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from geotessera.datasets import Dataset
     from geotessera.store import GeoTesseraZarr
 
-__all__ = ["CacheSize", "Source", "StoreUrl", "check_source", "choose_store", "client_options"]
+__all__ = [
+    "CacheSize",
+    "Source",
+    "StoreUrl",
+    "check_source",
+    "choose_store",
+    "client_options",
+    "name_of",
+    "reads_store",
+]
 
 _DATASET = "Dataset"
 
@@ -66,6 +75,21 @@ def check_source(source: str) -> None:
         raise UsageError(f"--source {source!r}: expected auto, zarr or tiles")
 
 
+def reads_store(source: str, dataset: DatasetOptions, store_url: str | None) -> bool:
+    """Return whether a store is to be read: one is named, or the dataset has no tiles.
+
+    Raises
+    ------
+    UsageError
+        For a source that there is none of.
+    """
+    check_source(source)
+    if source != "auto":
+        return source == "zarr"
+    known = find_dataset(*dataset.identity)
+    return store_url is not None or (known is not None and known.npy is None)
+
+
 def client_options(
     source: str,
     dataset: DatasetOptions,
@@ -92,10 +116,7 @@ def client_options(
     UsageError
         For options that do not go together.
     """
-    check_source(source)
-    known = find_dataset(*dataset.identity)
-    store = store_url is not None or (known is not None and known.npy is None)
-    if source == "tiles" or not (store or source == "zarr"):
+    if not reads_store(source, dataset, store_url):
         for name, value in (("--store-url", store_url), ("--cache-size", cache_size)):
             if value is not None:
                 raise UsageError(f"{name} belongs to Zarr stores: leave out --source tiles")
