@@ -474,6 +474,7 @@ def test_where_it_is(wide):
     assert numbers == [left, 10, 0, top, 0, -10]
 
 
+@pytest.mark.filterwarnings("default")  # theirs
 def test_rioxarray_and_odc_understand_it(wide):
     array = open_dataarray(box_in(wide, 30, Window(37, 51, 100, 120)), 2024, store=wide.path)
     transform = tuple(array.attrs["spatial:transform"])
