@@ -208,7 +208,7 @@ def test_ties_go_west_and_north(tmp_path: Path) -> None:
     store = build(tmp_path / "s", grids=[zone_grid(3.0, 0.001, 8, 8)], pixels=Pattern(4, gaps=0))
     client = GeoTesseraZarr(store.path)
     grid = store.grids[31]
-    from geotessera.store_points import PointQuery, sample_zone
+    from geotessera.stores.points import PointQuery, sample_zone
 
     zone = client.store.zone(31)
     left, top = grid.transform[2], grid.transform[5]
@@ -521,7 +521,7 @@ def test_points_of_a_zarr_store_object(native: SampleStore) -> None:
 
 
 def test_zones_travel_to_other_processes(client: GeoTesseraZarr, native: SampleStore) -> None:
-    from geotessera.store_points import PointQuery, sample_zone
+    from geotessera.stores.points import PointQuery, sample_zone
 
     zone = pickle.loads(pickle.dumps(client.store.zone(22)))
     x, y = store_oracle.to_utm(22).transform(*native.lonlat(22, 40, 50))

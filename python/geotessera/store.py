@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from geotessera.datasets import dataset_for_location, zarr_store_url
 from geotessera.sources.zarr_store import EmbeddingStore, open_embedding_store
-from geotessera.store_zones import SEAM_DEGREES, StoreZones
+from geotessera.stores.zones import SEAM_DEGREES, StoreZones
 from geotessera.types import Status
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ class GeoTesseraZarr:
         InputError
             (a `ValueError`) for a depth that the store does not have.
         """
-        from geotessera.store_points import point_array
+        from geotessera.stores.points import point_array
 
         values, status = self._sample(
             point_array(coords),
@@ -386,7 +386,7 @@ class GeoTesseraZarr:
         quiet: bool = False,
         **query: Any,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        from geotessera.store_points import PointQuery, sample_store
+        from geotessera.stores.points import PointQuery, sample_store
 
         asked = PointQuery.of(year, **query)
         return sample_store(self._zones, points, asked, cross_zone=cross_zone, quiet=quiet)
@@ -524,7 +524,7 @@ class GeoTesseraZarr:
             Of the strip.
         crs : str
         """
-        from geotessera.store_regions import check_rows, read_strips, render_strips
+        from geotessera.stores.regions import check_rows, read_strips, render_strips
 
         rows = check_rows(strip_rows)
         if crs is not None or like is not None:
@@ -594,7 +594,7 @@ class GeoTesseraZarr:
         ResamplingError
             (a `KeyError` and a `ValueError`) for an unknown `resampling`.
         """
-        from geotessera.store_patch import read_patch
+        from geotessera.stores.patch import read_patch
 
         values, grid = read_patch(
             self._zones,
@@ -666,7 +666,7 @@ class GeoTesseraZarr:
         DatasetMismatchError
             (a `ValueError`) if the directory holds another dataset.
         """
-        from geotessera.store_export import plan_exports, write_exports
+        from geotessera.stores.export import plan_exports, write_exports
 
         exports = plan_exports(
             self._zones,
@@ -696,8 +696,8 @@ class GeoTesseraZarr:
 
     def _window(self, bbox: Any, year: int, depth: int | None, caller: str) -> tuple[Any, Window]:
         """Return the zone's year of a box, and its pixels there."""
-        from geotessera.store_regions import box_of, zone_of_region
-        from geotessera.store_zones import checked_year
+        from geotessera.stores.regions import box_of, zone_of_region
+        from geotessera.stores.zones import checked_year
 
         box = box_of(bbox)
         wanted = checked_year(year)
@@ -719,9 +719,9 @@ class GeoTesseraZarr:
         quantized: bool = False,
     ) -> MosaicPlan:
         from geotessera.errors import InputError
-        from geotessera.store_mosaic import plan_zones, region_grid
-        from geotessera.store_regions import box_of
-        from geotessera.store_zones import checked_year
+        from geotessera.stores.mosaic import plan_zones, region_grid
+        from geotessera.stores.regions import box_of
+        from geotessera.stores.zones import checked_year
 
         if like is not None and (crs is not None or resolution is not None):
             raise InputError("like= gives the whole grid: leave out crs and resolution")

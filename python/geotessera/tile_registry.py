@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from geotessera.errors import InputError, RegistryError, TransferError
 from geotessera.remote.cache import cache_base
 from geotessera.remote.partfile import atomic_path
-from geotessera.store_zones import checked_year, zones_of_box
+from geotessera.stores.zones import checked_year, zones_of_box
 from geotessera.types import BBox
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import xarray as xr
 
 from geotessera.dequantize import dequantize_embedding
 from geotessera.errors import InputError, ZoneError
-from geotessera.store_points import PointQuery, sample_zone
-from geotessera.store_regions import check_rows, read_strips
-from geotessera.store_zones import pixels_of_bounds
+from geotessera.stores.points import PointQuery, sample_zone
+from geotessera.stores.regions import check_rows, read_strips
+from geotessera.stores.zones import pixels_of_bounds
 from geotessera.types import Status
 from geotessera.xarray_dataset import zone_of_dataset
 

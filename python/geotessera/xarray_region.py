@@ -16,9 +16,9 @@ from geotessera.datasets import dataset_for_location, dataset_tags, zarr_store_u
 from geotessera.errors import InputError
 from geotessera.mosaic import MosaicPlan, grid_like, render
 from geotessera.sources.zarr_store import EmbeddingStore, open_embedding_store
-from geotessera.store_mosaic import plan_zones, region_grid
-from geotessera.store_regions import box_of
-from geotessera.store_zones import StoreZones, centre_of, checked_year, natural_zones
+from geotessera.stores.mosaic import plan_zones, region_grid
+from geotessera.stores.regions import box_of
+from geotessera.stores.zones import StoreZones, centre_of, checked_year, natural_zones
 from geotessera.types import Window
 from geotessera.xarray_zone import block_side
 
@@ -154,7 +154,10 @@ def open_dataarray(
     if quantized:
         coords["scales"] = (("y", "x"), _scales(packed[plan.band_count :]))
         packed = packed[: plan.band_count]
-    return xr.DataArray(packed, coords, ("band", "y", "x"), "embeddings", attrs)
+    array = xr.DataArray(packed, coords, ("band", "y", "x"), "embeddings", attrs)
+    if not quantized:
+        array.encoding["_FillValue"] = np.float32(np.nan)  # what rioxarray takes for nodata
+    return array
 
 
 def _grid(zones: StoreZones, bbox: Any, crs: Any, resolution: Any) -> GridSpec:
@@ -222,12 +225,14 @@ def _lazy(
 ) -> da.Array:
     """Return (band, y, x); of a quantised plan, each pixel's scale follows as four bands."""
     import dask.array as da
+    from dask.base import tokenize
 
     rows, cols = blocks
     depth = plan.band_count + (_SCALE_BYTES if plan.quantized else 0)
     make = _Renderer(plan, blocks, fail_on_error, progress)
     kind = np.int8 if plan.quantized else np.float32
-    name = f"tessera-{plan.digest[:24]}-{hash((blocks, fail_on_error)) & 0xFFFFFFFF:08x}"
+    places = sorted({one.descriptor.zone.reader.location for one in plan.rasters})  # type: ignore[attr-defined]
+    name = f"tessera-{tokenize(plan.digest, places, blocks, fail_on_error)}"
     made: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         make,
         chunks=((depth,), rows, cols),

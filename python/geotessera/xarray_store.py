@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera.errors import InputError
-from geotessera.store_regions import box_of
-from geotessera.store_zones import StoreZones, centre_of, natural_zones
+from geotessera.stores.regions import box_of
+from geotessera.stores.zones import StoreZones, centre_of, natural_zones
 from geotessera.xarray_accessor import TesseraAccessor
 from geotessera.xarray_region import open_dataarray, store_at
 from geotessera.xarray_zone import zone_dataset

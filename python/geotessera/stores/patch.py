@@ -12,8 +12,8 @@ from geotessera.errors import EmptySelectionError, InputError, ResamplingError
 from geotessera.mosaic import crs_code, render
 from geotessera.mosaic.reach import overlap, source_window
 from geotessera.mosaic.transforms import transform
-from geotessera.store_mosaic import ground_resolution, plan_zones
-from geotessera.store_zones import StoreZones, checked_year, natural_zones
+from geotessera.stores.mosaic import ground_resolution, plan_zones
+from geotessera.stores.zones import StoreZones, checked_year, natural_zones
 from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:

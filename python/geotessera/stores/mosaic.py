@@ -28,7 +28,7 @@ from geotessera.mosaic.reach import overlap
 from geotessera.mosaic.transforms import transform
 from geotessera.region_mosaic import bbox_of
 from geotessera.sources.base import RasterSource, check_window
-from geotessera.store_zones import (
+from geotessera.stores.zones import (
     SEAM_DEGREES,
     StoreZones,
     centre_of,

@@ -10,7 +10,7 @@ import numpy as np
 
 from geotessera.errors import BoxError, InputError
 from geotessera.regions import parse_bbox
-from geotessera.store_zones import (
+from geotessera.stores.zones import (
     StoreZones,
     centre_of,
     natural_zones,

@@ -12,9 +12,9 @@ from geotessera.mosaic.geotiffs import DIGEST_TAG
 from geotessera.mosaic.write import write_mosaic
 from geotessera.sidecar import check_dataset_dir, write_tessera_metadata
 from geotessera.sources.base import check_bands
-from geotessera.store_mosaic import plan_zone, plan_zones, region_grid
-from geotessera.store_regions import box_of, check_rows
-from geotessera.store_zones import (
+from geotessera.stores.mosaic import plan_zone, plan_zones, region_grid
+from geotessera.stores.regions import box_of, check_rows
+from geotessera.stores.zones import (
     StoreZones,
     checked_year,
     pixels_of_bounds,

@@ -17,7 +17,7 @@ from geotessera.errors import InputError
 from geotessera.points import read_points
 from geotessera.sampling import check_method
 from geotessera.sources.base import check_bands
-from geotessera.store_zones import (
+from geotessera.stores.zones import (
     StoreZones,
     checked_year,
     natural_zones,
