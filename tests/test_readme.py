@@ -53,7 +53,7 @@ def test_the_python_quick_start_runs(home: Path) -> None:
 
 def test_the_shell_quick_start_runs(home: Path) -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         done = subprocess.run(
             ["sh", "-c", command], cwd=home, capture_output=True, text=True, check=False
@@ -61,6 +61,7 @@ def test_the_shell_quick_start_runs(home: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (home / "samples.parquet").is_file()
     assert len(list((home / "geotiffs").rglob("*_2024.tiff"))) == 1
+    assert {path.name for path in home.glob("mosaic*")} == {"mosaic.tif", "mosaic_scales.tif"}
 
 
 def test_the_targets_exist() -> None:
