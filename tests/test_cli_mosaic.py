@@ -298,6 +298,7 @@ def test_leftovers_of_another_dataset_are_not_used(mosaic: Command) -> None:
         (["--memory", "1MB"], {}, 1, "is too little"),
         (["--bands", "0,9"], {}, 1, "9"),
         (["--crs", "Narnia"], {}, 1, "Narnia"),
+        (["--resolution", "0"], {}, 1, "must be positive"),
         (["--year", "1999"], {}, 1, "2024"),
         (["--jobs", "0"], {}, 1, "jobs"),
         (["--embeddings-dir="], {}, 2, "--embeddings-dir is empty"),

@@ -335,7 +335,9 @@ def _plan(job: _Job, region: Region, grid: GridSpec | None, rasters: TileRasters
     if grid is not None:
         return plan_region(rasters.tiles.values(), region, like=grid, **how)
     crs = job.crs or _usual_crs(rasters)
-    resolution = job.resolution or _usual_resolution(rasters, crs)
+    resolution = job.resolution
+    if resolution is None:
+        resolution = _usual_resolution(rasters, crs)
     return plan_region(
         rasters.tiles.values(), region, crs, resolution=resolution, align=True, **how
     )
