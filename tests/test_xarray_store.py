@@ -168,6 +168,26 @@ def test_a_repository_is_a_dataset_too(tmp_path):
     np.testing.assert_array_equal(array.values.transpose(1, 2, 0), wanted)
 
 
+def test_snapshots_are_not_taken_for_each_other(tmp_path):
+    icechunk = pytest.importorskip("icechunk")
+    import zarr
+
+    from geotessera.testing.repositories import SampleRepository
+
+    repository = SampleRepository.build(tmp_path / "r.icechunk", years=[2024])
+    box = 3.0, 0.0002, 3.002, 0.001
+    old = open_dataarray(box, 2024, store=open_embedding_store(repository.path))
+    storage = icechunk.local_filesystem_storage(str(repository.path))
+    session = icechunk.Repository.open(storage).writable_session("main")
+    scales = zarr.open_group(session.store)["31N/scales"]
+    scales[...] = 2 * scales[...]
+    session.commit("Double")
+    new = open_dataarray(box, 2024, store=open_embedding_store(repository.path))
+    both = dask.compute(old.data, new.data)
+    assert np.isfinite(both[0]).any()
+    np.testing.assert_array_equal(2 * both[0], both[1])
+
+
 # --- The accessor ------------------------------------------------------------------------
 
 
@@ -484,6 +504,7 @@ def test_rioxarray_and_odc_understand_it(wide):
         pytest.skip("rioxarray is not installed")
     assert array.rio.crs.to_epsg() == 32630
     assert tuple(array.rio.transform())[:6] == transform
+    assert np.isnan(array.rio.encoded_nodata)
     assert tuple(array.rio.bounds()) == tuple(array.attrs["spatial:bbox"])
     try:
         import odc.geo.xr  # noqa: F401

@@ -231,8 +231,7 @@ def _lazy(
     depth = plan.band_count + (_SCALE_BYTES if plan.quantized else 0)
     make = _Renderer(plan, blocks, fail_on_error, progress)
     kind = np.int8 if plan.quantized else np.float32
-    places = sorted({one.descriptor.zone.reader.location for one in plan.rasters})  # type: ignore[attr-defined]
-    name = f"tessera-{tokenize(plan.digest, places, blocks, fail_on_error)}"
+    name = f"tessera-{tokenize(plan.digest, blocks, fail_on_error)}"
     made: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         make,
         chunks=((depth,), rows, cols),

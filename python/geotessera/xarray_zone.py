@@ -68,7 +68,8 @@ def zone_dataset(zone: ZarrZone, **options: Any) -> xr.Dataset:
         metres of EPSG:326zz, northings south of the equator negative.
     """
     inner = zone.arrays["embeddings"].plane(zone.arrays["embeddings"].inner)
-    side = block_side(max(inner), zone.n_bands)
+    # As large as they are when they have been dequantised: a single point reads one of them.
+    side = block_side(max(inner), 4 * zone.n_bands)
     options.setdefault("chunks", {"time": 1, "y": side, "x": side})
     opened: xr.Dataset = xr.open_dataset(cast("Any", _Mark(zone)), engine=_ZoneBackend, **options)
     return opened

@@ -134,7 +134,7 @@ class RepositoryStore(EmbeddingStore):
         super().__init__(reader)
         self.groups = [name for name in reader.names() if _GROUP.fullmatch(name)]
         """The groups' names, ascending."""
-        self._years: tuple[int, ...] | None = None
+        self._common_years: tuple[int, ...] | None = None
 
     @property
     def location(self) -> str:
@@ -144,9 +144,9 @@ class RepositoryStore(EmbeddingStore):
     @property
     def years(self) -> list[int]:
         """Years of all groups."""
-        if self._years is None:
-            self._years = self._years_of(self.groups[0]) if self.groups else ()
-        return list(self._years)
+        if self._common_years is None:
+            self._common_years = self._years_of(self.groups[0]) if self.groups else ()
+        return list(self._common_years)
 
     @property
     def zone_numbers(self) -> list[int]:

@@ -293,7 +293,7 @@ class _Rasters:
                 known.version if known else None, known.variant if known else None, self.year
             ),
             band_names=tuple(f"Tessera_Band_{band}" for band in range(count)),
-            identity=f"{store.location} {store.build_version} {zone.name} {self.year} {count}",
+            identity=f"{zone.reader.location} {store.build_version} {zone.name} {self.year} {count}",
         )
 
 
