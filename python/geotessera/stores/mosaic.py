@@ -283,7 +283,8 @@ class _Rasters:
     def _raster(self, zone: ZarrZone, window: Window, cell: tuple[int, int] | None) -> MosaicRaster:
         count = zone.source(self.year, self.depth).band_count
         known = self.dataset
-        store = self.zones.store
+        # The reader's location also says which snapshot of a repository it is.
+        origin = f"{zone.reader.location} {self.zones.store.build_version} {zone.name}"
         return MosaicRaster(
             ZonePart(zone, self.year, self.depth, window),
             zone.grid.window(window),
@@ -293,7 +294,7 @@ class _Rasters:
                 known.version if known else None, known.variant if known else None, self.year
             ),
             band_names=tuple(f"Tessera_Band_{band}" for band in range(count)),
-            identity=f"{zone.reader.location} {store.build_version} {zone.name} {self.year} {count}",
+            identity=f"{origin} {self.year} {count}",
         )
 
 
