@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,11 +86,21 @@ def test_the_picture_is_a_landscape_with_water(demo: dict[str, object]) -> None:
 def test_every_step_says_what_came_of_it(demo: dict[str, object]) -> None:
     steps = demo["steps"]
     assert isinstance(steps, list)
-    assert len(steps) == 11
+    assert len(steps) == 15 + 2 * (find_spec("icechunk") is not None)
     assert all(step["result"] for step in steps)
     results = " ".join(step["result"] for step in steps)
     assert "found: checksum in grid_" in results
     assert "12 files" in results
+    assert "equal bit for bit" in results
+
+
+def test_zones_are_downloaded_from_the_store(demo: dict[str, object]) -> None:
+    files = sorted(paths(demo)["zones"].glob("*.tif"))
+    assert [path.name for path in files] == ["tessera_2024_utm34.tif", "tessera_2024_utm35.tif"]
+    for path in files:
+        with rasterio.open(path) as raster:
+            assert raster.count == 16
+            assert np.isfinite(raster.read(1)).mean() > 0.2
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

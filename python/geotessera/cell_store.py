@@ -48,12 +48,11 @@ if TYPE_CHECKING:
     from geotessera.sources import RasterSource
     from geotessera.sources.cell import CellTile
     from geotessera.sources.zarr import ZarrZone
-    from geotessera.sources.zarr_store import EmbeddingStore
     from geotessera.types import GridSpec, Method, ProgressCallback
 
     type Coord = tuple[float, float]
 
-__all__ = ["CellStore", "identity_of_store", "open_cells", "open_store", "store_location"]
+__all__ = ["CellStore", "identity_of_store", "open_cells", "store_location"]
 
 logger = logging.getLogger("geotessera")
 
@@ -164,25 +163,8 @@ def open_cells(
         cache_dir = cache_base()
     options: dict[str, Any] = {"cache_dir": cache_dir, "cache_max_size": cache_size}
     options = {name: value for name, value in options.items() if value is not None}
-    store = open_store(store_url, offline=offline, **options)
+    store = open_embedding_store(store_url, offline=offline, **options)
     return CellRegistry(store, *identity, cache_dir=cache_dir, offline=offline, **scope)
-
-
-def open_store(location: str | os.PathLike[str], **options: Any) -> EmbeddingStore:
-    """Open a Zarr store, or an Icechunk repository, whose name ends in ``.icechunk``.
-
-    Parameters
-    ----------
-    location : str or path
-        Where it is.
-    **options
-        Of `geotessera.remote.objects.open_reader`, for a Zarr store.
-    """
-    if str(location).rstrip("/").endswith(".icechunk"):
-        from geotessera.sources.icechunk import open_repository_store
-
-        return open_repository_store(location)
-    return open_embedding_store(location, **options)
 
 
 class CellStore:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geotessera.cli.demo_stores import show_stores
 from geotessera.cli.options import DatasetOptions, Json, Verbose
 from geotessera.cli.output import Output, format_bytes
 from geotessera.errors import GeoTesseraError
@@ -45,7 +46,7 @@ def demo(
 
     Builds a small landscape with the files, names and sizes of the published data, serves
     it from this machine, and then does what a user does: list, download, sample, export,
-    verify, look.
+    verify, look; and the same from cloud stores.
     """
     output = Output(as_json=as_json, verbose=verbose)
     kept = directory is not None
@@ -116,6 +117,10 @@ class _Demo:
         with LoopbackServer(world.directory) as server:
             self.generation_b(f"{server.url}/B")
             self.generation_a(f"{server.url}/A", world)
+            tiles = [one.tile for one in world.tiles]
+            show_stores(
+                self.step, world, f"{server.url}/B", self.work, _bounds_of(tiles), self.paths
+            )
 
     def dataset(self, base_url: str) -> DatasetOptions:
         """Return the options that select a server of the sample world."""
