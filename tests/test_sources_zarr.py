@@ -358,7 +358,31 @@ def test_coordinates_are_read_only_where_attributes_fail(worlds: dict[str, Sampl
         ("utm30", "attributes/proj:code", "EPSG:32730", "proj:code"),
         ("utm30/embeddings", "shape", [2, 8, 96], "do not fit"),
         ("utm30/embeddings", "chunk_grid/name", "rectangular", "chunk grid"),
-        ("utm30/embeddings", "chunk_grid/configuration/chunk_shape", [1, 8, 0, 64], "do not fit"),
+        (
+            "utm30/embeddings",
+            "chunk_grid/configuration/chunk_shape",
+            [1, 8, 0, 64],
+            "chunks of shape",
+        ),
+        ("utm30/embeddings", "chunk_grid/configuration/chunk_shape", [1, 8, 64, 1e9], "of shape"),
+        ("utm30/embeddings", "shape", [2, -8, 96, 128], "of shape"),
+        ("utm30/embeddings", "shape", [2, 2**62, 96, 128], "of shape"),
+        ("utm30/embeddings", "data_type", ["int8"], "data type"),
+        ("utm30/embeddings", "data_type", "uint8", "int8 with 4 axes"),
+        ("utm30/embeddings", "dimension_names", ["time", "band"], "2 names of 4"),
+        ("utm30/embeddings", "chunk_key_encoding/configuration/separator", None, "separated"),
+        ("utm30/embeddings", "chunk_key_encoding/configuration/separator", "/../", "separated"),
+        ("utm30/scales", "chunk_grid/configuration/chunk_shape", [2**36, 64, 64], "no memory"),
+        (
+            "utm30/scales",
+            "codecs/0/configuration/chunk_shape",
+            [2**20, 2**20, 2**20],
+            "no memory",
+        ),
+        ("utm30/scales", "codecs/0/configuration/index_codecs", [], "metadata"),
+        ("utm30/scales", "data_type", "float64", "float32 with 3 axes"),
+        ("utm30/time", "shape", [2**40], "no coordinate"),
+        ("utm30", "attributes", [], "expected a JSON object"),
         ("utm30/embeddings", "codecs", 3, "metadata"),
         ("utm30/scales", "shape", [2, 96, 64], "pixels"),
         ("utm30/scales", "node_type", "group", "missing"),
@@ -372,7 +396,7 @@ def test_damaged_metadata_are_explained(
         place = nodes[node]
         *parts, last = path.split("/")
         for part in parts:
-            place = place[part]
+            place = place[int(part) if part.isdecimal() else part]
         place[last] = value
 
     with pytest.raises(GeoTesseraError, match=error):

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ArraySpec", "ChunkCodec", "ShardIndex", "parse_array"]
 
+_LONGEST = 2**40
+_MOST_ELEMENTS = 2**31
+"""Of a chunk: blosc holds no more bytes. Damaged metadata must not ask for all memory."""
+_MOST_ENTRIES = 2**24
+"""Of a shard's index: 256 MiB, where published shards have 256 KiB."""
+
 
 class ChunkCodec(NamedTuple):
     """What the kernels undo: bytes in little-endian order, then one compressor or none."""
@@ -156,7 +162,7 @@ def parse_array(path: str, node: Mapping[str, Any]) -> ArraySpec:
     """
     try:
         return _parse(path, node)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(
             f"{path}: its metadata are not those of a Zarr v3 array ({type(error).__name__}: "
             f"{error}); the store may be damaged or of another version"
@@ -171,20 +177,27 @@ def _parse(path: str, node: Mapping[str, Any]) -> ArraySpec:
     grid, keys = node["chunk_grid"], node.get("chunk_key_encoding", {"name": "default"})
     if grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         raise ValueError(f"chunk grid {grid['name']!r}, keys {keys['name']!r}")
-    shape = tuple(map(int, node["shape"]))
-    outer = inner = tuple(map(int, grid["configuration"]["chunk_shape"]))
+    shape = _sizes(node["shape"], 0)
+    outer = inner = _sizes(grid["configuration"]["chunk_shape"])
     dtype = _dtype(node["data_type"])
     codecs, index = list(node["codecs"]), None
     known = True
     if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
         layout = codecs[0]["configuration"]
-        inner = tuple(map(int, layout["chunk_shape"]))
+        inner = _sizes(layout["chunk_shape"])
         index = _shard_index(layout, outer, inner)
         codecs, known = list(layout["codecs"]), index is not None
-    if len(outer) != len(shape) or len(inner) != len(shape) or min((1, *outer, *inner)) < 1:
+    if len(outer) != len(shape) or len(inner) != len(shape):
         raise ValueError(f"shape {shape}, shards {outer} and chunks {inner} do not fit each other")
+    if math.prod(inner) > _MOST_ELEMENTS or (index and index.entries > _MOST_ENTRIES):
+        raise ValueError(f"shards {outer} of chunks {inner}, which no memory holds")
     dims = node.get("dimension_names")
+    if dims is not None and len(dims) != len(shape):
+        raise ValueError(f"{len(dims)} names of {len(shape)} axes")
     default = "/" if keys["name"] == "default" else "."
+    separator = (keys.get("configuration") or {}).get("separator", default)
+    if separator not in ("/", "."):
+        raise ValueError(f"keys separated by {separator!r}")
     return ArraySpec(
         path=path,
         dtype=dtype,
@@ -194,18 +207,28 @@ def _parse(path: str, node: Mapping[str, Any]) -> ArraySpec:
         inner=inner,
         fill=_fill(node["fill_value"], dtype),
         prefix="c" if keys["name"] == "default" else "",
-        separator=str(keys.get("configuration", {}).get("separator", default)),
+        separator=separator,
         index=index,
         codec=_codec(codecs, dtype) if known else None,
         attributes=node.get("attributes", {}),
     )
 
 
+def _sizes(values: Any, least: int = 1) -> tuple[int, ...]:
+    """Return sizes along axes, which must be whole numbers."""
+    sizes = tuple(values)
+    if not all(type(size) is int and least <= size <= _LONGEST for size in sizes):
+        raise ValueError(f"an array or chunks of shape {sizes!r:.100}")
+    return sizes
+
+
 def _dtype(name: Any) -> str:
     if isinstance(name, dict):
         # An extension type, such as a time with its unit: zarr-python's business.
         name = name["name"]
-    return str(name)
+    if not isinstance(name, str):
+        raise TypeError(f"data type {name!r:.100}")
+    return name
 
 
 def _fill(value: Any, dtype: str) -> float:

@@ -84,9 +84,20 @@ class EmbeddingStore:
             )
         if root.get("node_type") != "group":
             raise FormatError(f"{self.location}: zarr.json is not that of a Zarr v3 group")
-        self.attrs: Mapping[str, Any] = root.get("attributes") or {}
-        inline = root.get("consolidated_metadata") or {}
-        self._nodes: dict[str, Any] | None = inline.get("metadata")
+        name = f"{self.location}/zarr.json"
+        self.attrs = _mapping(name, root.get("attributes"))
+        inline = _mapping(name, root.get("consolidated_metadata")).get("metadata")
+        self._nodes = None if inline is None else _mapping(name, inline)
+        try:
+            self._n_bands = int(self.attrs.get("geoemb:dimensions", 128))
+            listed = self.attrs.get("geoemb:depths") or ()
+            depths = sorted((int(one["dimensions"]), str(one["array"])) for one in listed)
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise FormatError(
+                f"{name}: 'geoemb:dimensions' and 'geoemb:depths' say nothing "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        self._depths = dict(depths) or {self._n_bands: "embeddings"}
 
     @property
     def location(self) -> str:
@@ -96,15 +107,12 @@ class EmbeddingStore:
     @property
     def n_bands(self) -> int:
         """Bands of the full embeddings: as the root says, 128 where it does not."""
-        return int(self.attrs.get("geoemb:dimensions", 128))
+        return self._n_bands
 
     @property
     def depths(self) -> dict[int, str]:
         """The array of each depth, ascending."""
-        listed = self.attrs.get("geoemb:depths")
-        if not listed:
-            return {self.n_bands: "embeddings"}
-        return dict(sorted((int(one["dimensions"]), str(one["array"])) for one in listed))
+        return dict(self._depths)
 
     @property
     def model_version(self) -> str:
@@ -179,24 +187,35 @@ class EmbeddingStore:
 
     def _node(self, path: str) -> dict[str, Any] | None:
         found = (self._nodes or {}).get(path)
+        if found is not None:
+            _mapping(f"{self.location}/{path}", found)
         consolidated = found is not None or any("/" in one for one in self._nodes or ())
         return found if consolidated else self._document(f"{path}/zarr.json")
 
     def _arrays(self, name: str) -> dict[str, ArraySpec]:
-        """Return the arrays of a group."""
+        """Return the arrays of a group; those that nobody needs may be of any kind."""
         prefix = f"{name}/"
         listed = {
             path[len(prefix) :]: node
             for path, node in (self._nodes or {}).items()
-            if path.startswith(prefix) and node.get("node_type") == "array"
+            if path.startswith(prefix)
+            and isinstance(node, dict)
+            and node.get("node_type") == "array"
         }
+        needed = dict.fromkeys(["embeddings", "scales", "time", "x", "y", *self._depths.values()])
         if not listed:
-            wanted = ["embeddings", "scales", "time", "x", "y", *self.depths.values()]
-            for array in dict.fromkeys(wanted):
+            for array in needed:
                 node = self._node(prefix + array)
                 if node is not None:
                     listed[array] = node
-        return {array: parse_array(prefix + array, node) for array, node in sorted(listed.items())}
+        arrays = {}
+        for array, node in sorted(listed.items()):
+            try:
+                arrays[array] = parse_array(prefix + array, node)
+            except FormatError as error:
+                if array in needed:
+                    raise FormatError(f"{self.location}/{error}") from error
+        return arrays
 
     def _open_zone(self, number: int) -> ZarrZone:
         name = f"utm{number:02d}" if 0 <= number < 100 else f"utm{number}"
@@ -206,19 +225,13 @@ class EmbeddingStore:
                 f"zone {number} is not in {self.location}; it holds zones "
                 f"{', '.join(map(str, self.zone_numbers)) or 'none'}"
             )
-        attrs = group.get("attributes") or {}
+        attrs = _mapping(f"{self.location}/{name}", group.get("attributes"))
         arrays = self._arrays(name)
         for needed in ("embeddings", "scales", "time"):
             if needed not in arrays:
                 raise ZoneError(f"{self.location}/{name}: array {needed!r} is missing")
-        size = arrays["embeddings"].size
-        for other in ("scales", *self.depths.values()):
-            if other in arrays and arrays[other].size != size:
-                raise FormatError(
-                    f"{self.location}/{name}: {other} has {arrays[other].size} pixels, "
-                    f"embeddings have {size}"
-                )
-        years = tuple(int(year) for year in read_values(self.reader, arrays["time"]))
+        size = self._check_pixels(name, arrays)
+        years = self._years(name, arrays)
         mask = attrs.get("geotessera:mask_source", self.attrs.get("geotessera:mask_source"))
         return ZarrZone(
             reader=self.reader,
@@ -231,6 +244,37 @@ class EmbeddingStore:
             attrs=attrs,
             arrays=arrays,
         )
+
+    def _check_pixels(self, name: str, arrays: Mapping[str, ArraySpec]) -> tuple[int, int]:
+        """Return the rows and columns that all arrays of pixels have."""
+        size = None
+        for array in dict.fromkeys(("embeddings", "scales", *self._depths.values())):
+            if (spec := arrays.get(array)) is None:
+                continue
+            dtype, layouts = ("float32", ("hw",)) if array == "scales" else ("int8", ("chw", "hwc"))
+            if spec.layout not in layouts or spec.dtype != dtype or 0 in spec.shape[1:]:
+                raise FormatError(
+                    f"{self.location}/{name}/{array}: {spec.dtype} of shape {spec.shape}, where "
+                    f"{dtype} with {len(layouts) + 2} axes was expected"
+                )
+            if size not in (None, spec.size):
+                raise FormatError(
+                    f"{self.location}/{name}: {array} has {spec.size} pixels, embeddings have "
+                    f"{size}"
+                )
+            size = spec.size
+        assert size is not None
+        return size
+
+    def _years(self, name: str, arrays: Mapping[str, ArraySpec]) -> tuple[int, ...]:
+        """Return the years of a zone; not those that are only being appended."""
+        try:
+            years = [int(year) for year in read_values(self.reader, arrays["time"])]
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"{self.location}/{name}/time: no years: {error}") from error
+        return tuple(years[: min(arrays[array].shape[0] for array in ("embeddings", "scales"))])
 
     def _grid(
         self,
@@ -263,7 +307,18 @@ class EmbeddingStore:
                 f"{self.location}/{name}: neither 'spatial:transform' nor coordinates say where "
                 "its pixels are"
             )
-        x, y = (read_values(self.reader, arrays[axis]).astype(np.float64) for axis in "xy")
+        for axis, count in (("x", size[1]), ("y", size[0])):
+            if arrays[axis].shape != (count,):
+                raise FormatError(
+                    f"{self.location}/{name}/{axis}: shape {arrays[axis].shape}, not {count} even "
+                    "steps"
+                )
+        try:
+            x, y = (read_values(self.reader, arrays[axis]).astype(np.float64) for axis in "xy")
+        except (TypeError, ValueError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"{self.location}/{name}: no coordinates: {error}") from error
         steps = []
         for axis, values, count in (("x", x, size[1]), ("y", y, size[0])):
             step = (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else 0.0
@@ -278,6 +333,15 @@ class EmbeddingStore:
         return right, 0.0, float(x[0] - right / 2), 0.0, down, float(y[0] - down / 2)
 
 
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return a JSON object, or an empty one for null."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise FormatError(f"{name}: expected a JSON object, found {value!r:.100}")
+    return value
+
+
 def _transform(
     attrs: Mapping[str, Any], size: tuple[int, int]
 ) -> tuple[float, float, float, float, float, float] | None:
@@ -290,11 +354,14 @@ def _transform(
     if b or d or not (a > 0 and math.isclose(e, -a) and math.isfinite(c) and math.isfinite(f)):
         return None
     shape, bbox = attrs.get("spatial:shape"), attrs.get("spatial:bbox")
-    if shape is not None and tuple(shape) != size:
+    if shape is not None and not (isinstance(shape, list | tuple) and tuple(shape) == size):
         return None
     if bbox is not None:
         bounds = c, f + e * size[0], c + a * size[1], f
-        apart = (abs(found - here) for found, here in zip(bbox, bounds, strict=False))
-        if len(bbox) != 4 or max(apart) > a * _TOLERANCE * max(size):
+        try:
+            apart = max(abs(found - here) for found, here in zip(bbox, bounds, strict=True))
+        except (TypeError, ValueError):
+            return None
+        if not apart <= a * _TOLERANCE * max(size):
             return None
     return a, 0.0, c, 0.0, e, f
