@@ -105,10 +105,12 @@ class ObjectReader(ABC):
         As above.
     traffic : Traffic
         What was asked for so far.
+    identity : str
+        Readers of one identity have the same objects: what is learnt through one holds for all.
     """
 
     def __init__(self, location: str) -> None:
-        self.location = location
+        self.location = self.identity = location
         self.traffic = Traffic()
 
     def __repr__(self) -> str:

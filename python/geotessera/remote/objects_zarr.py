@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import GeoTesseraError, InputError, TransferError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from geotessera.remote.objects import KeyRange
 
 __all__ = ["StoreReader", "open_by_fsspec"]
+
+_numbers = itertools.count()
 
 _AT_ONCE = 64
 """Ranges that are asked for at the same time; the store has its own cap on connections."""
@@ -67,6 +70,8 @@ class StoreReader(ObjectReader):
             )
         super().__init__(str(store) if location is None else location)
         self.store = store
+        # Stores in memory are called by their addresses, which later ones get again.
+        self.identity = f"{self.location}#{next(_numbers)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the store."""

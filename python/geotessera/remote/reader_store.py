@@ -17,6 +17,7 @@ from zarr.abc.store import (
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
+from geotessera.errors import ChangedError
 from geotessera.remote.objects import open_reader
 from geotessera.remote.objects_local import LocalReader
 from geotessera.remote.objects_zarr import StoreReader
@@ -99,6 +100,14 @@ class ReaderStore(Store):
         return await self.get(key) is not None
 
     def _fetch(self, key: str, part: ByteRequest | None) -> bytes | None:
+        try:
+            return self._part(key, part)
+        except ChangedError:
+            # Who reads again begins with the index, and nobody else knows the key.
+            self.reader.forget(key)
+            raise
+
+    def _part(self, key: str, part: ByteRequest | None) -> bytes | None:
         match part:
             case RangeByteRequest(start, end):
                 return self.reader.get_range(key, start, end - start)

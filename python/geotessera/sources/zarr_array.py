@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import ChangedError, FormatError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["ZarrArray", "read_values"]
 
 _FOREIGN = "unsupported: "
+_MOST_VALUES = 2**26
+"""Of a coordinate: the longest published axis has 2**21. Damaged metadata may name more."""
 
 
 class _ForeignChunkError(Exception):
@@ -272,18 +275,18 @@ class ZarrArray:
 
     def _either(self, native: Callable[[], None], foreign: Callable[[], None]) -> None:
         """Read with the kernels, or with zarr-python what they do not know."""
-        if not self.spec.native:
-            return foreign()
-        for attempt in (1, 2):
+        read = native if self.spec.native else foreign
+        again = True
+        while True:
             try:
-                return native()
+                return read()
             except _ForeignChunkError:
-                return foreign()
+                read = foreign
             except ChangedError:
-                # `_decode` has dropped what was known of the objects.
-                if attempt == 2:
+                # What was known of the objects is dropped.
+                if not again:
                     raise
-        return None
+                again = False
 
     def _decode(
         self,
@@ -301,11 +304,13 @@ class ZarrArray:
                 number, reason = failed
                 if reason.startswith(_FOREIGN):
                     raise _ForeignChunkError
+                self._chunks.check(chunks)  # what changed meanwhile is not damaged
                 at = int(part[number])
                 key = chunks.keys[chunks.spans[at, 0]]
                 raise self._chunks.damaged(
                     key, (rows[at], cols[at]), f"at byte {chunks.spans[at, 1]}: {reason}"
                 )
+            self._chunks.check(chunks)
         except (ChangedError, FormatError):
             forget_indexes(self.reader, chunks.keys)
             raise
@@ -338,15 +343,17 @@ def read_values(reader: ObjectReader, spec: ArraySpec) -> NDArray[Any]:
 
     from geotessera import _native
 
+    if math.prod(spec.shape) > _MOST_VALUES:
+        raise FormatError(f"{reader.location}/{spec.path}: {spec.shape} is no coordinate's shape")
     if spec.codec is None or spec.outer != spec.shape or spec.inner != spec.shape or spec.index:
         return ForeignArray(reader, spec).values()
     data = reader.get(spec.key([0] * len(spec.shape)))
-    if data is None:
-        return np.full(spec.shape, spec.fill, spec.dtype)
-    dtype = np.dtype(spec.dtype).newbyteorder("<")
     try:
+        dtype = np.dtype(spec.dtype).newbyteorder("<")
+        if data is None:
+            return np.full(spec.shape, spec.fill, spec.dtype)
         raw = _native.decode_chunk(data, spec.codec.compressor, spec.chunk_bytes)
-    except ValueError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(_FOREIGN):
             return ForeignArray(reader, spec).values()
         raise FormatError(f"{reader.location}/{spec.path}: {error}") from error

@@ -8,8 +8,13 @@ from os.path import exists
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.errors import ChangedError, FormatError
-from geotessera.remote.objects import Later
-from geotessera.sources.zarr_index import forget_indexes, local_path, shard_indexes
+from geotessera.remote.objects import Later, changed
+from geotessera.sources.zarr_index import (
+    file_version,
+    forget_indexes,
+    local_path,
+    shard_indexes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +36,10 @@ _AHEAD = 2
 """Batches that are fetched while one is decoded: one alone leaves connections idle at its end."""
 
 _CONNECTIONS = 32
+
+_FILES = 128
+"""Files that are open together: without shards there is one a chunk."""
+
 _ABSENT = 2**64 - 1
 
 
@@ -154,6 +163,8 @@ class ChunkMap:
             entries = index.entries[flat[here]]
             there = ~(entries == _ABSENT).all(axis=1)
             here, entries = here[there], entries[there]
+            if not len(here):
+                continue
             wrong = (entries[:, 1] > limit) | (entries[:, 0] > 2**62)
             if wrong.any():
                 at = int(here[np.argmax(wrong)])
@@ -168,14 +179,38 @@ class ChunkMap:
     def batches(self, chunks: Chunks) -> Iterator[Batch]:
         """Yield objects, chunks and their spans in those objects.
 
-        Files are one batch, which the kernels read themselves. Other chunks come in batches of
-        some megabytes, of which the next ones are fetched while one is decoded.
+        Files the kernels read themselves, so many together as may be open. Other chunks come in
+        batches of some megabytes, of which the next ones are fetched while one is decoded.
         """
-        if self._directory is not None:
-            paths = [f"{self._directory}/{key}" for key in chunks.keys]
-            yield paths, chunks.order, chunks.spans[chunks.order]
+        if self._directory is None:
+            yield from self._fetched(chunks)
+        else:
+            yield from self._files(self._directory, chunks)
+
+    def _files(self, directory: str, chunks: Chunks) -> Iterator[Batch]:
+        import numpy as np
+
+        paths = [f"{directory}/{key}" for key in chunks.keys]
+        # Absent chunks go with those before them.
+        numbers = np.maximum.accumulate(chunks.spans[chunks.order, 0])
+        starts = range(0, max(len(paths), 1), _FILES)
+        parts = np.split(chunks.order, np.searchsorted(numbers, starts[1:]))
+        for start, part in zip(starts, parts, strict=True):
+            spans = chunks.spans[part]
+            spans[spans[:, 0] >= 0, 0] -= start
+            yield paths[start : start + _FILES], part, spans
+
+    def check(self, chunks: Chunks) -> None:
+        """Raise `ChangedError` if a file is not the one any more whose index was read.
+
+        Other objects' versions are compared as their bytes arrive.
+        """
+        if self._directory is None:
             return
-        yield from self._fetched(chunks)
+        for key, version in chunks.versions.items():
+            path = f"{self._directory}/{key}"
+            if file_version(path) != version:
+                raise changed(path)
 
     def _fetched(self, chunks: Chunks) -> Iterator[Batch]:
         import numpy as np

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geotessera.remote.objects import ObjectReader
     from geotessera.sources.zarr_spec import ArraySpec, ShardIndex
 
-__all__ = ["Index", "forget_indexes", "local_path", "shard_indexes"]
+__all__ = ["Index", "file_version", "forget_indexes", "local_path", "shard_indexes"]
 
 _MOST_BYTES = 128 * 2**20
 """Of indexes kept: those of 480 published shards."""
@@ -91,6 +91,16 @@ def _size(index: Index) -> int:
 _indexes = _Indexes()
 
 
+def _forget() -> None:
+    # A child must not wait for a lock that a thread of its parent held.
+    global _indexes
+    _indexes = _Indexes()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def local_path(reader: ObjectReader) -> str | None:
     """Return the directory of a reader of files, which the kernels read themselves."""
     return str(reader.path) if isinstance(reader, LocalReader) else None
@@ -117,10 +127,12 @@ def shard_indexes(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]])
     """
     directory = local_path(reader)
     found: list[Index | None] = []
-    for _, key in wanted:
-        index = _indexes.get((reader.location, key))
+    for spec, key in wanted:
+        index = _indexes.get((reader.identity, key))
+        if index is not None and not _fits(index, spec):
+            index = None  # the array was made anew
         if directory is not None:
-            version = _version(f"{directory}/{key}")
+            version = file_version(f"{directory}/{key}")
             if version is None:
                 index = Index(None, "")
             elif index is not None and index.version != version:
@@ -132,18 +144,19 @@ def shard_indexes(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]])
         read = _read_files(directory, asked) if directory else _fetch(reader, asked)
         for at, index in zip(missing, read, strict=True):
             found[at] = index
-            _indexes.put((reader.location, wanted[at][1]), index)
+            _indexes.put((reader.identity, wanted[at][1]), index)
     return [index for index in found if index is not None]
 
 
 def forget_indexes(reader: ObjectReader, keys: Sequence[str]) -> None:
     """Read the indexes of some shards again next time, since they have changed."""
     for key in keys:
-        _indexes.drop((reader.location, key))
+        _indexes.drop((reader.identity, key))
         reader.forget(key)
 
 
-def _version(path: str) -> str | None:
+def file_version(path: str) -> str | None:
+    """Return what tells a file's versions apart, or None if there is no such file."""
     try:
         stat = os.stat(path)  # noqa: PTH116 - pathlib costs as much again
     except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +170,7 @@ def _read_files(directory: str, wanted: Sequence[tuple[ArraySpec, str]]) -> list
     found: list[Index] = []
     for spec, key in wanted:
         path = f"{directory}/{key}"
-        version = _version(path)  # before it is read: a change meanwhile is seen next time
+        version = file_version(path)  # before it is read: a change meanwhile is seen next time
         shape = _shape(spec)
         made = _native.shard_indexes(
             [path], shape.entries, checked=shape.checked, at_end=shape.at_end
@@ -195,6 +208,10 @@ def _fetch(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]]) -> lis
         )[0]
         indexes.append(_index(made, version, f"{reader.location}/{key}"))
     return indexes
+
+
+def _fits(index: Index, spec: ArraySpec) -> bool:
+    return index.entries is None or len(index.entries) == _shape(spec).entries
 
 
 def _shape(spec: ArraySpec) -> ShardIndex:

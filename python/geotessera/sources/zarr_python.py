@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from geotessera.errors import FormatError, GeoTesseraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
-    from zarr.core.buffer import Buffer
 
     from geotessera.remote.objects import ObjectReader
     from geotessera.sources.zarr_spec import ArraySpec
@@ -44,12 +43,15 @@ class ForeignArray:
     def __init__(self, reader: ObjectReader, spec: ArraySpec) -> None:
         import zarr
 
+        from geotessera.remote.reader_store import store_of
+
         self._name = f"{reader.location}/{spec.path}"
         self._spec = spec
         with self._explained(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            store = _reader_store()(reader)
-            self._array = zarr.open_array(store, path=spec.path, mode="r", zarr_format=3)
+            self._array = zarr.open_array(store_of(reader), path=spec.path, mode="r", zarr_format=3)
+            if self._array.shape != spec.shape:
+                raise ValueError(f"shape {self._array.shape}, and {spec.shape} in the root")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -136,90 +138,3 @@ def _finished(
     if scales is not None:
         return _native.dequantize(values, scales, bands=bands)
     return values if bands is None else values[..., bands]
-
-
-def _reader_store() -> Any:
-    """Return the class of stores over our readers, made when zarr is first needed."""
-    global _store_class
-    if _store_class is None:
-        _store_class = _make_store_class()
-    return _store_class
-
-
-_store_class: Any = None
-
-
-def _make_store_class() -> Any:
-    import asyncio
-
-    from zarr.abc.store import (
-        OffsetByteRequest,
-        RangeByteRequest,
-        Store,
-        SuffixByteRequest,
-    )
-
-    def fetch(reader: ObjectReader, key: str, part: object) -> bytes | None:
-        match part:
-            case RangeByteRequest(start, end):
-                return reader.get_range(key, start, end - start)
-            case SuffixByteRequest(length):
-                return reader.get_suffix(key, length)
-            case OffsetByteRequest(offset):
-                whole = reader.get(key)
-                return None if whole is None else whole[offset:]
-        return reader.get(key)
-
-    class ReaderStore(Store):
-        """A read-only store whose objects come from one of our readers."""
-
-        supports_writes = False
-        supports_deletes = False
-        supports_partial_writes = False
-        supports_listing = False
-
-        def __init__(self, reader: ObjectReader) -> None:
-            super().__init__(read_only=True)
-            self._reader = reader
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, ReaderStore) and other._reader is self._reader
-
-        async def get(self, key: str, prototype: Any, byte_range: object = None) -> Buffer | None:
-            data = await asyncio.to_thread(fetch, self._reader, key, byte_range)
-            return None if data is None else prototype.buffer.from_bytes(data)
-
-        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> list[Any]:
-            return list(
-                await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
-            )
-
-        async def exists(self, key: str) -> bool:
-            return await self.get(key, _prototype()) is not None
-
-        async def set(self, key: str, value: Any) -> None:
-            raise NotImplementedError("stores are read-only here")
-
-        async def delete(self, key: str) -> None:
-            raise NotImplementedError("stores are read-only here")
-
-        async def _nothing(self) -> AsyncIterator[str]:
-            names: tuple[str, ...] = ()
-            for name in names:
-                yield name
-
-        def list(self) -> Any:
-            return self._nothing()
-
-        def list_prefix(self, prefix: str) -> Any:
-            return self._nothing()
-
-        def list_dir(self, prefix: str) -> Any:
-            return self._nothing()
-
-    def _prototype() -> Any:
-        from zarr.core.buffer import default_buffer_prototype
-
-        return default_buffer_prototype()
-
-    return ReaderStore
