@@ -232,13 +232,13 @@ class _Handler(BaseHTTPRequestHandler):
             owner.requests.append(log)
             owner._active += 1
             owner.peak = max(owner.peak, owner._active)
+        answer = _Answer(self, log, url.query, owner._matching(log.path))
         try:
-            _Answer(self, log, url.query, owner._matching(log.path)).send()
+            answer.send()
         except _HTTP_ERRORS:
             self.close_connection = True
         finally:
-            with owner._lock:
-                owner._active -= 1
+            answer.end()
 
     do_HEAD = do_GET  # noqa: N815 - the base class's name
 
@@ -251,6 +251,14 @@ class _Answer:
         self.owner = handler.server.owner
         self.faults = faults
         self.headers: dict[str, str] = {}
+        self.counts = True
+
+    def end(self) -> None:
+        """Count it no more: called before its last byte, after which a client may ask again."""
+        if self.counts:
+            self.counts = False
+            with self.owner._lock:
+                self.owner._active -= 1
 
     def of_kind(self, *kinds: FaultKind) -> Iterator[Fault]:
         return (fault for fault in self.faults if fault.kind in kinds)
@@ -288,6 +296,8 @@ class _Answer:
             self.handler.send_header(name, value)
         if self.handler.close_connection:
             self.handler.send_header("Connection", "close")
+        if self.log.method != "GET" or self.headers.get("Content-Length") == "0":
+            self.end()
         self.handler.end_headers()
 
     def send_empty(self, status: int) -> None:
@@ -306,6 +316,7 @@ class _Answer:
             self.handler.send_response(304)
             for name in ("ETag", "Last-Modified"):
                 self.handler.send_header(name, self.headers[name])
+            self.end()
             self.handler.end_headers()
             return
         status, start, stop = self.window(stat.st_size, etag)
@@ -359,7 +370,10 @@ class _Answer:
             self.log.sent = stop - start  # before the client can have it
             if stop > start:
                 with path.open("rb") as file:
-                    self.handler.connection.sendfile(file, start, stop - start)
+                    if stop - start > 1:
+                        self.handler.connection.sendfile(file, start, stop - start - 1)
+                    self.end()
+                    self.handler.connection.sendfile(file, stop - 1, 1)
             return
         self.send_slowly(path, start, stop, rate)
 
@@ -393,6 +407,8 @@ class _Answer:
                         chunk = bytearray(chunk)
                         chunk[at - done] ^= 0xFF
                 self.log.sent += len(chunk)
+                if end == stop - start:
+                    self.end()
                 self.handler.wfile.write(chunk)
                 done = end
                 ahead = done / rate - (time.monotonic() - began)
