@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from geotessera.testing import SampleWorld
+from geotessera.testing.stores import SampleStore
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +27,9 @@ def blocks(language: str) -> list[str]:
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The README's places with a depth that keeps the test small."""
     directory = tmp_path_factory.mktemp("readme")
-    return SampleWorld.build(directory, tiles=[(2024, *place) for place in PLACES], bands=4).root()
+    world = SampleWorld.build(directory, tiles=[(2024, *place) for place in PLACES], bands=4)
+    SampleStore.from_world(world, kind="dclimate", shard=512)
+    return world.root()
 
 
 @pytest.fixture
@@ -40,20 +43,23 @@ def home(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_python_quick_start_runs(home: Path) -> None:
+def test_the_python_quick_starts_run(home: Path) -> None:
     scripts = blocks("python")
-    assert len(scripts) == 1
-    done = subprocess.run(
-        [sys.executable, "-c", scripts[0]], cwd=home, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2024 0.15") == len(PLACES)
+    assert len(scripts) == 2
+    written = []
+    for script in scripts:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=home, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        written.append(done.stdout)
+    assert written[0].count("2024 0.15") == len(PLACES)
     assert len(list((home / "tessera").rglob("*.tiff"))) == len(PLACES)
 
 
 def test_the_shell_quick_start_runs(home: Path) -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command in commands:
         done = subprocess.run(
             ["sh", "-c", command], cwd=home, capture_output=True, text=True, check=False
@@ -61,6 +67,7 @@ def test_the_shell_quick_start_runs(home: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (home / "samples.parquet").is_file()
     assert len(list((home / "geotiffs").rglob("*_2024.tiff"))) == 1
+    assert [path.name for path in home.glob("zones/*.tif")] == ["tessera_2024_utm31.tif"]
     assert {path.name for path in home.glob("mosaic*")} == {"mosaic.tif", "mosaic_scales.tif"}
 
 
