@@ -461,3 +461,9 @@ def test_replaced_lookup(gt: GeoTessera, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(GeoTessera, "_ensure_tiles_available", lookup)
     assert same_bits(gt.fetch_mosaic_for_region(SMALL, 2024)[0], expected)
     assert asked == [[(24.05, 83.65), (24.15, 83.65)]]
+
+
+def test_larger_than_memory(gt: GeoTessera) -> None:
+    # Millimetres: refused before any of it is touched.
+    with pytest.raises(InputError, match=r"of memory: ask for less .*resolution="):
+        gt.fetch_mosaic_for_region(SMALL, 2024, "EPSG:32635", resolution=1e-3)

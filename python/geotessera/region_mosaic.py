@@ -7,6 +7,7 @@ Which tiles, on which grid, and what happens to those that cannot be had is deci
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import MosaicRaster
 from geotessera.regions import Region
 from geotessera.sampling import check_method
+from geotessera.sizes import format_bytes
 from geotessera.sources.base import check_bands
 from geotessera.sources.npy import NpyTile
 from geotessera.types import BBox, Block, QuantizedRaster, TileId, Window
@@ -170,7 +172,13 @@ def make_mosaic(plan: MosaicPlan, progress: ProgressCallback | None = None) -> B
     -------
     Block
         Float32 values (row, column, band), or a `QuantizedRaster`.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if it is larger than the machine's memory.
     """
+    _refuse_oversize(plan)
     if progress is None:
         return render(plan)
     import numpy as np
@@ -193,6 +201,26 @@ def make_mosaic(plan: MosaicPlan, progress: ProgressCallback | None = None) -> B
     if factors is None:
         return Block(values, None, plan.grid, provenance=plan.provenance)
     return QuantizedRaster(values, factors, plan.grid, provenance=plan.provenance)
+
+
+def _refuse_oversize(plan: MosaicPlan) -> None:
+    """Refuse at once what the system would grant, and kill the process for when it is filled."""
+    memory = _memory_of_the_machine()
+    if memory is not None and plan.nbytes > memory:
+        height, width, bands = plan.shape
+        raise InputError(
+            f"the mosaic would have {height} × {width} pixels of {bands} bands, "
+            f"{format_bytes(plan.nbytes)}, and the machine has {format_bytes(memory)} of memory: "
+            "ask for less (resolution=, bands=, quantized=True, a smaller region), or write it to "
+            "disk piece by piece with geotessera.mosaic.write.write_mosaic or `geotessera mosaic`"
+        )
+
+
+def _memory_of_the_machine() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return None
 
 
 def bbox_of(grid: GridSpec) -> BBox:
