@@ -341,10 +341,17 @@ def test_sample_reads_the_store_of_a_dataset_without_tiles(
         )
         assert found["bands"] == 4
         assert found["status"]["valid"] > 0
+        name = "v1.1" if variant == "cambridge" else "v1.1-dclimate"
+        assert found["dataset"] == {
+            "version": "1.1",
+            "variant": variant,
+            "source": str(world.root() / "zarr" / name),
+        }
     tiles = document(
         "sample", str(points), "-o", str(tmp_path / "b.npz"), *where,
         "--cache-dir", str(tmp_path / "cache"), "--mask-water", "--dataset-variant", "cambridge",
     )  # fmt: skip
+    assert tiles["dataset"] == {"version": "1.1", "variant": "cambridge", "source": "tiles"}
     assert tiles["status"]["valid"] == found["status"]["valid"]
 
 

@@ -128,7 +128,7 @@ def sample(
     array, frame = read_points_file(points)
     check_attributes(frame, out)
     output.detail(f"{len(array):,} points in {points}")
-    rows = _sample(
+    rows, dataset_read = _sample(
         output,
         dataset,
         frame,
@@ -145,7 +145,7 @@ def sample(
     renamed = write_rows(rows, out)
     for old, new in renamed.items():
         output.note(f"Warning: the points' column {old!r} is kept as {new!r}")
-    _conclude(output, rows, out, time.perf_counter() - began)
+    _conclude(output, rows, out, dataset_read, time.perf_counter() - began)
 
 
 def _check(out: Path, bands: Sequence[int] | None, cache_tiles: str | None) -> None:
@@ -170,7 +170,7 @@ def _sample(
     tiles: Path | None,
     options: dict[str, Any],
     **how: Any,
-) -> Rows:
+) -> tuple[Rows, dict[str, Any]]:
     from geotessera.cli.rows import Rows
 
     if tiles is not None and dataset.offline and not tiles.is_dir():
@@ -195,7 +195,22 @@ def _sample(
             )
         values.append(found)
         status.append(why)
-    return Rows(frame, array, years, values, status, how["bands"])
+    rows = Rows(frame, array, years, values, status, how["bands"])
+    return rows, _identity(client)
+
+
+def _identity(client: Any) -> dict[str, Any]:
+    """Return which dataset was read, and from where."""
+    registry = getattr(client, "registry", None)
+    if registry is None:
+        version, variant = client.dataset or (None, None)
+        return {"version": version, "variant": variant, "source": "tiles"}
+    store = client.source == "zarr"
+    return {
+        "version": registry.version.removeprefix("v"),
+        "variant": registry.variant,
+        "source": registry.store.location if store else "tiles",
+    }
 
 
 class _LocalTiles:
@@ -211,6 +226,11 @@ class _LocalTiles:
             check_dataset_dir(directory, asked.version or version, asked.variant or variant)
         elif asked.version is not None or asked.variant is not None:
             self._dataset = asked.identity
+
+    @property
+    def dataset(self) -> tuple[str, str] | None:
+        """Version and variant of the tiles, where known."""
+        return self._dataset
 
     def _find(self, tile: TileId) -> RasterSource | None:
         from geotessera.sources import GeoTiff, find_tile
@@ -247,9 +267,13 @@ class _LocalTiles:
         return sampled.values, sampled.status
 
 
-def _conclude(output: Output, rows: Rows, out: Path, seconds: float) -> None:
+def _conclude(
+    output: Output, rows: Rows, out: Path, dataset: dict[str, Any], seconds: float
+) -> None:
     counts = rows.status_counts()
     total = sum(counts.values())
+    if dataset["version"] is not None:
+        output.say(" dataset: {version}-{variant} ({source})".format(**dataset))
     for name, count in counts.items():
         output.say(f"{name:>8}: {count:,} ({100 * count / total:.1f} %)")
     output.say(
@@ -259,6 +283,7 @@ def _conclude(output: Output, rows: Rows, out: Path, seconds: float) -> None:
     output.emit(
         {
             "output": out.absolute(),
+            "dataset": dataset,
             "points": len(rows.points),
             "years": rows.years,
             "rows": total,
