@@ -84,7 +84,7 @@ def probe(
         if near_edge(store.grids[zone], x, y):
             return None
         vector, status = in_zone(store, zone, x, y, year, radius)
-        if status == "valid" or (zone == own and status == "water"):
+        if status == "valid":
             return vector, status
         found.append(status)
     return None, min(found, key=ORDER.index, default="outside")

@@ -253,7 +253,7 @@ def test_nan_is_nodata_where_the_store_says_so(tmp_path: Path) -> None:
     assert client.probe(*store.lonlat(30, 41, 41), 2024, search_px=2)[1] == "valid"
 
 
-def test_water_near_a_seam_stays_water(tmp_path: Path) -> None:
+def test_a_neighbours_pixel_is_taken_for_water_and_gaps_near_a_seam(tmp_path: Path) -> None:
     plain = Pattern(4, water=0, gaps=0, specks=0)
     grids = [zone_grid(0, 52, zone=zone) for zone in (30, 31)]
     everywhere = Window(0, 0, 96, 128)
@@ -261,16 +261,34 @@ def test_water_near_a_seam_stays_water(tmp_path: Path) -> None:
     wet = build(
         tmp_path / "wet", grids=grids, pixels=plain, clip=False, paint=[(31, everywhere, np.nan)]
     )
-    assert GeoTesseraZarr(wet.path).probe(*point, 2024) == (None, "water")
     gap = build(
         tmp_path / "gap", grids=grids, pixels=plain, clip=False, paint=[(31, everywhere, np.inf)]
     )
-    client = GeoTesseraZarr(gap.path)
-    assert client.probe(*point, 2024, cross_zone=False) == (None, "nodata")
-    vector, status = client.probe(*point, 2024)
-    assert status == "valid"
     x, y = store_oracle.to_utm(30).transform(*point)
-    np.testing.assert_array_equal(vector, store_oracle.in_zone(gap, 30, x, y, 2024, 0)[0])
+    for store, name in ((wet, "water"), (gap, "nodata")):
+        client = GeoTesseraZarr(store.path)
+        assert client.probe(*point, 2024, cross_zone=False) == (None, name)
+        expected = store_oracle.in_zone(store, 30, x, y, 2024, 0)[0]
+        vector, status = client.probe(*point, 2024)
+        assert status == "valid"
+        np.testing.assert_array_equal(vector, expected)
+        row, code = client.sample_points([point], 2024, return_status=True)
+        assert code.tolist() == [Status.VALID]
+        np.testing.assert_array_equal(row, [expected])
+    # Further off the border nobody else is asked.
+    assert GeoTesseraZarr(wet.path).probe(0.101, 52.0, 2024)[1] != "valid"
+
+
+def test_water_is_more_than_a_gap_next_door(tmp_path: Path) -> None:
+    grids = [zone_grid(0, 52, zone=zone) for zone in (30, 31)]
+    everywhere = Window(0, 0, 96, 128)
+    for wet, dry in ((30, 31), (31, 30)):
+        paint = [(wet, everywhere, np.nan), (dry, everywhere, np.inf)]
+        store = build(tmp_path / str(wet), grids=grids, clip=False, paint=paint)
+        client = GeoTesseraZarr(store.path)
+        assert client.probe(0.0002, 52.0, 2024) == (None, "water")
+        _, status = client.sample_points([(0.0002, 52.0)], 2024, return_status=True)
+        assert status.tolist() == [Status.WATER]
 
 
 @pytest.mark.parametrize("depth", [4, BANDS, None])
@@ -374,6 +392,8 @@ def test_a_year_that_is_not_there(client: GeoTesseraZarr, native: SampleStore) -
     assert isinstance(caught.value, KeyError)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, GeoTesseraError)
+    with pytest.raises(TypeError):
+        client.probe(None, 52.0, 2024)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="year"):
         client.probe(lon, lat, "then")  # type: ignore[arg-type]
     np.testing.assert_array_equal(

@@ -338,7 +338,7 @@ class GeoTesseraZarr:
             Not used: reading is too quick for a bar.
         cross_zone : bool
             Whether the neighbouring zone is asked for a point within 0.1° of the border that
-            its own zone says nothing of.
+            has no value in its own, be it water there.
         search_px : int
             How far round a pixel that was never written a valid one is looked for.
         depth : int, optional
@@ -573,8 +573,7 @@ class GeoTesseraZarr:
         progress : bool
             Not used.
         resolution : float, optional
-            Side of a pixel in metres of `dst_crs`; by default what a pixel of the store
-            measures there.
+            Side of a pixel in metres of `dst_crs`; by default the store's, 10.
 
         Returns
         -------
@@ -619,7 +618,7 @@ class GeoTesseraZarr:
         bands: Sequence[int] | None = None,
         depth: int | None = None,
         strip_rows: int = 128,
-        compress: str = "lzw",
+        compress: str | None = "lzw",
         progress_callback: ProgressCallback | None = None,
         dry_run: bool = False,
         crs: Any = None,
@@ -643,7 +642,7 @@ class GeoTesseraZarr:
             Zero-based bands in the wanted order, of any integral type.
         strip_rows : int
             Must be positive; the height of what is written at once is chosen by size.
-        compress : {"lzw", "zstd", "deflate", "none"}
+        compress : {"lzw", "zstd", "deflate", "none"} or None
             Of the files.
         progress_callback : callable, optional
             Called with (blocks done, blocks in all, status text).
@@ -688,7 +687,7 @@ class GeoTesseraZarr:
             exports,
             Path(output_dir),
             dataset=self.dataset,
-            compress=compress,
+            compress=compress or "none",
             progress=progress_callback,
             resume=resume,
         )
@@ -749,4 +748,4 @@ def _url(given: Any, store: EmbeddingStore) -> str:
 def _one_point(lon: float, lat: float) -> NDArray[np.float64]:
     import numpy as np
 
-    return np.array([[lon, lat]], np.float64)
+    return np.array([[float(lon), float(lat)]])  # None is no place, where NumPy has NaN

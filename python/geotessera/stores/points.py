@@ -147,8 +147,8 @@ def sample_store(
     query : PointQuery
         What is asked.
     cross_zone : bool
-        Whether the neighbouring zone is asked for a point within 0.1° of the border that its
-        own zone says nothing of. Water in its own zone is an answer.
+        Whether the neighbouring zone is asked for a point within 0.1° of the border that has
+        no value in its own, be it water there.
     quiet : bool
         Whether points that are not on the globe are no reason for a warning in the log.
 
@@ -181,7 +181,7 @@ def sample_store(
         if zone is not None:
             result.take(points, np.flatnonzero(owner == number), zone, query)
     if cross_zone:
-        unknown = placed & (result.status > Status.WATER)
+        unknown = placed & (result.status != Status.VALID)
         across = np.where(unknown, seam_neighbours(safe), 0)
         for number in np.unique(across[unknown]).tolist():
             zone = zones.find(number) if number else None
