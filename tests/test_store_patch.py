@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from geotessera.errors import ResamplingError, YearError, ZoneError
@@ -129,10 +131,7 @@ def test_a_patch_of_several_zones_is_merged(
     middle = (size // 2 + 0.5) * affine.a
     assert affine.c + middle == pytest.approx(x, abs=1e-6)
     assert affine.f - middle == pytest.approx(y, abs=1e-6)
-    if dst == 3857:  # 10 m on the ground
-        assert affine.a == pytest.approx(10 / np.cos(np.radians(52)), rel=3e-3)
-    else:
-        assert affine.a == 10.0
+    assert (affine.a, affine.e) == (10.0, -10.0)  # of the CRS, as upstream's
     cols, rows = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
     lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(
         affine.c + affine.a * cols, affine.f + affine.e * rows
@@ -144,6 +143,27 @@ def test_a_patch_of_several_zones_is_merged(
     covered = np.isfinite(reference[..., 0])
     assert (np.isfinite(values[..., 0]) != covered).mean() < 0.02
     assert covered.mean() > 0.8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([-1, 1]), st.floats(1e-6, 0.0015), st.integers(1, 30))
+def test_a_square_round_the_place_says_whether_a_patch_spans_zones(
+    client: GeoTesseraZarr, side: int, off: float, size: int
+) -> None:
+    zone = 30 if side < 0 else 31
+    there = Transformer.from_crs(4326, 32600 + zone, always_xy=True)
+    x, y = there.transform(side * off, 52.0003)
+    half = size * 5
+    lons, _ = there.transform(
+        [x - half, x + half, x - half, x + half],
+        [y - half, y - half, y + half, y + half],
+        direction="INVERSE",
+    )
+    if min(abs(lon) for lon in lons) < 1e-9:
+        return
+    within = all((lon > 0) == (side > 0) for lon in lons)
+    crs = client.read_patch(side * off, 52.0003, 2024, size)[2]
+    assert (crs == f"EPSG:{32600 + zone}") == within
 
 
 def test_a_patch_is_resampled_as_asked(client: GeoTesseraZarr) -> None:
@@ -181,6 +201,9 @@ def test_what_patches_refuse(client: GeoTesseraZarr) -> None:
     for lon, lat in ((181, 0), (0, 91), (np.nan, 0)):
         with pytest.raises(ValueError, match="not on the globe"):
             client.read_patch(lon, lat, 2024, 5)
+    for place in (("a", 52), (None, 52)):
+        with pytest.raises(ValueError, match="expected degrees"):
+            client.read_patch(*place, 2024, 5)
     for crs in ("EPSG:4326", "EPSG:2263"):  # degrees, feet
         with pytest.raises(ValueError, match="metre"):
             client.read_patch(0, 52, 2024, 5, dst_crs=crs)

@@ -12,7 +12,7 @@ from geotessera.errors import EmptySelectionError, InputError, ResamplingError
 from geotessera.mosaic import crs_code, render
 from geotessera.mosaic.reach import overlap, source_window
 from geotessera.mosaic.transforms import transform
-from geotessera.stores.mosaic import ground_resolution, plan_zones
+from geotessera.stores.mosaic import plan_zones
 from geotessera.stores.zones import StoreZones, checked_year, natural_zones
 from geotessera.types import GridSpec, Window
 
@@ -64,8 +64,7 @@ def read_patch(
         Projected, in metres. By default the pixels are the zone's where the patch lies in one,
         else those of a transverse Mercator projection round the place.
     resolution : float, optional
-        Side of a pixel in metres of a CRS that is not the zone's; by default what a pixel of
-        the store measures there.
+        Side of a pixel in metres of a CRS that is not the zone's; by default the store's.
     resampling : str
         For pixels that are not the zone's: a name that rasterio knows.
 
@@ -89,10 +88,9 @@ def read_patch(
     zones.check_depth(depth)
     zone = zones.get(int(natural_zones(np.array([lon]))[0]))
     source = zone.source(checked_year(year), depth)
-    if code is None:
+    if code is None and _lies_within(zone, lon, lat, size):
         window = _window_round(zone, lon, lat, size)
-        if _lies_within(zone, window):
-            return _warned(_copied(source, window, bands), zone.grid.window(window), size)
+        return _warned(_copied(source, window, bands), zone.grid.window(window), size)
     grid = _grid_round(zone, lon, lat, size, code, resolution)
     how = _resampling(resampling)
     method: Method = "bilinear" if resampling == "bilinear" else "nearest"
@@ -108,12 +106,16 @@ def read_patch(
 def _checked(lon: Any, lat: Any, size: Any) -> tuple[float, float, int]:
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise InputError(f"size_px must be positive and a whole number, got {size!r}")
+    try:
+        lon, lat = float(lon), float(lat)
+    except (TypeError, ValueError):
+        raise InputError(f"({lon!r}, {lat!r}) is no place: expected degrees") from None
     if not (-180 <= lon <= 180 and -90 <= lat <= 90):
         raise InputError(
             f"({lon}, {lat}) is not on the globe: expected a longitude in -180..180 and a "
             "latitude in -90..90 degrees"
         )
-    return float(lon), float(lat), int(size)
+    return lon, lat, int(size)
 
 
 def _metric(crs: Any) -> int | str:
@@ -156,14 +158,18 @@ def _window_round(zone: ZarrZone, lon: float, lat: float, size: int) -> Window:
     return Window(row - size // 2, col - size // 2, size, size)
 
 
-def _lies_within(zone: ZarrZone, window: Window) -> bool:
-    left, bottom, right, top = zone.grid.window(window).bounds
-    lon, _ = _native.unproject(
-        np.array([left, right, left, right]),
-        np.array([bottom, bottom, top, top]),
-        32600 + zone.number,
-    )
-    return bool((natural_zones(lon) == zone.number).all())
+def _lies_within(zone: ZarrZone, lon: float, lat: float, size: int) -> bool:
+    """Return whether a square of the patch's size round the place has its corners in the zone.
+
+    Those of the patch itself may be up to a pixel further off: the rule is upstream's, so that
+    the same requests give the same grids.
+    """
+    epsg = 32600 + zone.number
+    x, y = (one[0] for one in _native.project(np.array([lon]), np.array([lat]), epsg))
+    half = size / 2 * zone.pixel_size
+    across, up = np.array([-half, half, -half, half]), np.array([-half, -half, half, half])
+    turned, _ = _native.unproject(x + across, y + up, epsg)
+    return bool((natural_zones(turned) == zone.number).all())
 
 
 def _copied(source: ZarrSource, window: Window, bands: Sequence[int] | None) -> NDArray[np.float32]:
@@ -191,11 +197,7 @@ def _grid_round(
 ) -> GridSpec:
     if code is None:
         code = _local_wkt(lon, lat)
-    side = resolution
-    if side is None:
-        found = ground_resolution(code, lon, lat, zone.pixel_size)
-        assert isinstance(found, float)  # the CRS is projected
-        side = found
+    side = zone.pixel_size if resolution is None else resolution
     if not 0 < side < np.inf:
         raise InputError(f"resolution={resolution!r} must be positive")
     x, y = transform(np.array([lon]), np.array([lat]), 4326, code)
