@@ -34,9 +34,9 @@ def client(store: SampleStore) -> GeoTesseraZarr:
     return GeoTesseraZarr(store.path)
 
 
-@pytest.mark.parametrize("compress", ["lzw", "zstd", "deflate", "none"])
+@pytest.mark.parametrize("compress", ["lzw", "zstd", "deflate", "none", None])
 def test_one_file_for_each_zone(
-    store: SampleStore, client: GeoTesseraZarr, tmp_path: Path, compress: str
+    store: SampleStore, client: GeoTesseraZarr, tmp_path: Path, compress: str | None
 ) -> None:
     planned = client.export_geotiffs(SEAM, 2024, tmp_path / "o", dry_run=True)
     assert not (tmp_path / "o").exists()
@@ -62,7 +62,7 @@ def test_one_file_for_each_zone(
             assert found.descriptions == tuple(f"Tessera_Band_{band}" for band in range(BANDS))
             tags = found.tags()
             kind = found.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "NONE")
-        assert kind.lower() == compress
+        assert kind.lower() == (compress or "none")
         assert tags["TESSERA_YEAR"] == "2024"
         assert tags["TESSERA_SOURCE"] == str(store.path)
         assert tags["TESSERA_MODEL"] == client.model_version
@@ -191,6 +191,7 @@ def test_a_failure_keeps_the_earlier_file(
         (SEAM, 2024, {"bands": []}, BandError, "empty"),
         (SEAM, 2024, {"bands": [4]}, BandError, "out of range"),
         (SEAM, 2024, {"bands": [1.5]}, BandError, "whole number"),
+        (SEAM, 2024, {"bands": [True]}, BandError, "whole number"),
         (SEAM, 2024, {"compress": "jpeg"}, ValueError, "jpeg"),
     ],
 )

@@ -162,6 +162,9 @@ def test_boxes_that_cannot_be_read(client: GeoTesseraZarr) -> None:
             ask((-0.004, 51.998, -0.003, 52.0), 2020)
         with pytest.raises(ValueError, match=r"depth 3 not in this store.*\[2, 4\]"):
             ask((-0.004, 51.998, -0.003, 52.0), 2024, depth=3)
+    for flat in ((-51.0, -10.0, -51.0, -9.9), (-200, 50, -190, 60)):
+        with pytest.raises(IndexError, match="positive area"):  # upstream finds nothing there
+            client.read_region(flat, 2024)
     for bbox in ((1, 2), (1, 2, 3), (1, 2, 3, np.nan), 5, None):
         with pytest.raises(BoxError):
             client.read_region(bbox, 2024)

@@ -74,8 +74,11 @@ class NoOverlapError(EmptySelectionError, IndexError):
     """A region that lies outside the grid of what was to be read."""
 
 
-class BoxError(InputError, RuntimeError):
-    """A box of degrees that is none, such as one whose south is north of its north."""
+class BoxError(InputError, RuntimeError, IndexError):
+    """A box of degrees that is none, such as one whose south is north of its north.
+
+    Upstream raises what PROJ does, or for one without area that nothing is there.
+    """
 
 
 class ResamplingError(InputError, KeyError):

@@ -178,7 +178,9 @@ def check_bands(bands: Sequence[int] | None, band_count: int | None = None) -> l
         try:
             index = operator.index(band)
         except TypeError:
-            raise BandError(f"band {band!r} is not a whole number") from None
+            index = None
+        if index is None or isinstance(band, bool):
+            raise BandError(f"band {band!r} is not a whole number")
         if index < 0:
             raise BandError(f"band {index} is negative: bands are counted from 0")
         if band_count is not None and index >= band_count:
