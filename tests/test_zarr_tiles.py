@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from pyproj import Transformer
 
-from geotessera import GeoTessera, Status
+from geotessera import GeoTessera, GeoTesseraZarr, Status
 from geotessera.cell_store import identity_of_store, store_location
 from geotessera.datasets import zarr_store_url
 from geotessera.errors import (
@@ -266,6 +266,28 @@ def test_a_damaged_zone_is_the_fault_of_its_points_alone(
         assert ("error" in (place or {})) == damaged
     assert Status.FAILED in status
     assert Status.VALID in status
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_points_are_those_of_the_store_itself(tmp_path: Path, method: Any) -> None:
+    store = SampleStore.build(tmp_path / "store")  # a part of a cell on each side of a seam
+    client = GeoTessera("v1.1", "mine", source="zarr", store_url=store.path)
+    rng = np.random.default_rng(3)
+    inside = [
+        store.lonlat(zone, row, col, rng.uniform(0.02, 0.98))
+        for zone in store.grids
+        for row, col in rng.integers(2, 90, (200, 2))
+    ]
+    points = np.array([point for point in inside if abs(point[0]) > 1e-4])
+    values, status = client.sample_embeddings_at_points(
+        points, 2024, method=method, return_status=True
+    )
+    expected = GeoTesseraZarr(store.path).sample_points(
+        points, 2024, method=method, search_px=0, cross_zone=False
+    )
+    np.testing.assert_array_equal(values, expected)
+    np.testing.assert_array_equal(status == Status.VALID, np.isfinite(expected[:, 0]))
+    assert 0.5 < (status == Status.VALID).mean() < 1
 
 
 # --- Mosaics and files -------------------------------------------------------------------

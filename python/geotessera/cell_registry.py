@@ -85,9 +85,14 @@ class CellIndex:
         return bool(self.contains_many(year, np.array([column]), np.array([row]))[0])
 
     def contains_many(
-        self, year: int, columns: NDArray[np.int64], rows: NDArray[np.int64]
+        self,
+        year: int,
+        columns: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        *,
+        edges: bool = False,
     ) -> NDArray[np.bool_]:
-        """Whether each of many cells has pixels in a year."""
+        """Whether each of many cells has pixels in a year; at its edges alone if asked for."""
         found = np.zeros(columns.shape, bool)
         numbers = np.array([utm_zone(centre_of_column(int(at))) for at in np.unique(columns)])
         zones = numbers[np.searchsorted(np.unique(columns), columns)]
@@ -97,9 +102,8 @@ class CellIndex:
             zone = self.store.zone(number)
             if year in zone.years:
                 here = zones == number
-                found[here] = _written(
-                    zone, year, (columns[here] * 10 - 17995) / 100, (rows[here] * 10 - 8995) / 100
-                )
+                lon, lat = (columns[here] * 10 - 17995) / 100, (rows[here] * 10 - 8995) / 100
+                found[here] = _written(zone, year, lon, lat, edges=edges)
         return found
 
     def years_of(self, column: int, row: int) -> list[int]:
@@ -110,12 +114,18 @@ class CellIndex:
 
 
 def _written(
-    zone: ZarrZone, year: int, lon: NDArray[np.float64], lat: NDArray[np.float64]
+    zone: ZarrZone,
+    year: int,
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    *,
+    edges: bool,
 ) -> NDArray[np.bool_]:
     """Return whether cells of a zone hold chunks that were written.
 
     Tiles overrun their cells. Where a store was made of tiles, chunks that a neighbour may have
-    filled do not count; in one made otherwise every pixel is its cell's own.
+    filled do not make a cell, unless `edges` are asked for; in one made otherwise every pixel
+    is its cell's own.
     """
     array = zone.array("scales")
     high, wide = array.spec.plane(array.spec.inner)
@@ -127,7 +137,7 @@ def _written(
     ):
         low, end = np.clip(first, 0, whole), np.clip(first + size, 0, whole)
         begin, stop = low // side, -(-end // side)
-        if zone.nan_is_water:
+        if zone.nan_is_water and not edges:
             # The chunks between the slanting edges; in a narrow cell that in the middle.
             inner, outer = -(-(first + slant) // side), (first + size - slant) // side
             middle = (first + size // 2) // side
@@ -246,6 +256,22 @@ class CellRegistry(Registry):
             raise ZoneError(f"{name} lies in zone {number}, which {self.store.location} lacks")
         provenance = Provenance(*self.identity, tile.year, self.store.location)
         return CellTile(self.store.zone(number), tile, provenance)
+
+    def touched(self, tiles: Sequence[TileId]) -> list[bool]:
+        """Return whether cells hold any pixel, be it one that a neighbour's tile brought.
+
+        Parameters
+        ----------
+        tiles : sequence of TileId
+            Of one year.
+        """
+        cells = [self._cell(tile.lon, tile.lat) for tile in tiles]
+        if not tiles or tiles[0].year not in self._counts:
+            return [False] * len(tiles)
+        columns, rows = np.array(cells, np.int64).T
+        index: Any = self._index
+        found: list[bool] = index.contains_many(tiles[0].year, columns, rows, edges=True).tolist()
+        return found
 
     def get_tile_counts_by_year(self) -> dict[int, int]:
         """Return the number of cells of each year, within the client's bbox if it has one."""

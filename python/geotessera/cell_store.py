@@ -267,13 +267,12 @@ class CellStore:
             )
 
     def _existing(self, tiles: Sequence[TileId]) -> set[TileId]:
-        """Return those of some cells that hold anything."""
+        """Return those of some cells that hold any pixel, so that no point misses its own."""
         found: set[TileId] = set()
         for year in {tile.year for tile in tiles}:
             some = [tile for tile in tiles if tile.year == year]
-            keys = np.rint(np.array([tile[1:] for tile in some]) * 100).astype(np.int64)
-            there = self._registry.has_tiles(keys[:, 0], keys[:, 1], year)
-            found |= {tile for tile, exists in zip(some, there.tolist(), strict=True) if exists}
+            there = self._registry.touched(some)
+            found |= {tile for tile, exists in zip(some, there, strict=True) if exists}
         return found
 
     def georeference(self, lon: float, lat: float, *, refresh: bool = False) -> GridSpec:
