@@ -35,7 +35,7 @@ from geotessera.errors import (
     UnreachableError,
     UnwritableDestination,
 )
-from geotessera.remote import disk, http
+from geotessera.remote import disk, http, session
 from geotessera.remote.connections import allow, slot
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.partfile import is_temporary_name
@@ -754,11 +754,22 @@ def test_files_fetched_alone_share_the_cap_on_connections(
     monkeypatch.setenv("GEOTESSERA_JOBS", "3")
     server.latency = 0.02
     names = ["long" if n % 5 == 0 else "v1~x/a b.npy" for n in range(16)]
+    most = 0
+
+    class Users(dict[int, Any]):
+        """Who waits on which connection; a server learns late that an answer was given up."""
+
+        def __setitem__(self, thread: int, connection: Any) -> None:
+            nonlocal most
+            super().__setitem__(thread, connection)
+            most = max(most, len(self))
+
+    monkeypatch.setattr(session, "_users", Users())
     in_threads(
         16,
         lambda n: fetch_file(FileRequest(server.url_of(names[n]), tmp_path / "o" / f"{n}")),
     )
-    assert 2 <= server.peak <= 3
+    assert 2 <= most <= 3
     bodies = {"long": LONG, "v1~x/a b.npy": BODY}
     assert all((tmp_path / "o" / f"{n}").read_bytes() == bodies[names[n]] for n in range(16))
 
