@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import pickle
@@ -538,6 +539,18 @@ def test_points_of_a_zarr_store_object(native: SampleStore) -> None:
     expected = GeoTesseraZarr(native.path).sample_points(points, 2024)
     client = GeoTesseraZarr(LocalStore(native.path))
     np.testing.assert_array_equal(client.sample_points(points, 2024), expected)
+
+
+def test_clients_travel_to_other_processes(native: SampleStore) -> None:
+    client = GeoTesseraZarr(native.path)
+    client.open_zone(zone=22)
+    points = places(np.random.default_rng(10), 60)
+    for moved in (pickle.loads(pickle.dumps(client)), copy.deepcopy(client)):
+        assert (moved.url, moved.years, moved.depths) == (client.url, client.years, client.depths)
+        np.testing.assert_array_equal(
+            moved.sample_points(points, 2024), client.sample_points(points, 2024)
+        )
+        assert moved.open_zone(zone=22).sizes == client.open_zone(zone=22).sizes
 
 
 def test_zones_travel_to_other_processes(client: GeoTesseraZarr, native: SampleStore) -> None:

@@ -188,6 +188,9 @@ class GeoTesseraZarr:
     def __repr__(self) -> str:
         return f"GeoTesseraZarr({self.url!r}, years={self.years})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_cache": {}}  # datasets are opened anew in another process
+
     # --- As xarray has it ----------------------------------------------------------------
 
     def open_zone(

@@ -99,6 +99,14 @@ class EmbeddingStore:
             ) from error
         self._depths = dict(depths) or {self._n_bands: "embeddings"}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels to other processes: the metadata, which need not be read again."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     @property
     def location(self) -> str:
         """Where the store is."""
