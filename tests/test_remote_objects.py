@@ -204,7 +204,7 @@ def test_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_reader("memory://a/b").get("c") is None
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_reader(tmp_path / "nothing")
-    for wrong in ("s3://", "nonsense://x/y", 3, None):
+    for wrong in ("", " ", "s3://", "http://", "https:///a", "nonsense://x/y", 3, None):
         with pytest.raises(ValueError, match="expected"):
             open_reader(wrong)
     with pytest.raises(ValueError, match="cannot be combined"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from geotessera import _native
-from geotessera.errors import ChangedError, FormatError, YearError
+from geotessera.errors import ChangedError, FormatError, TransferError, YearError
+from geotessera.remote import crew
+from geotessera.remote.http import RetryPolicy
 from geotessera.remote.objects import open_reader
 from geotessera.sources.zarr_array import ZarrArray
+from geotessera.sources.zarr_index import _forget
 from geotessera.sources.zarr_spec import parse_array
 from geotessera.sources.zarr_store import open_embedding_store
 from geotessera.testing import SampleStore
-from geotessera.testing.server import LoopbackServer
+from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.testing.stores import zone_grid
 from geotessera.types import Window
 
@@ -222,3 +226,52 @@ def test_arrays_for_zarr_python_that_change_on_a_server_are_read_anew(tmp_path: 
         array[...] = np.random.default_rng(0).integers(2, 9, array.shape, np.int8)
         expected = np.asarray(array[0])[:, 10:50, 10:50].transpose(1, 2, 0)
         np.testing.assert_array_equal(mine.read(0, window), expected)
+
+
+def test_indexes_that_were_learnt_without_a_cache_come_to_lie_in_it(
+    store: SampleStore, tmp_path: Path
+) -> None:
+    expected = store.embedding(30, 2024)
+    with LoopbackServer(store.path) as server:
+        for options in ({}, {"cache_dir": tmp_path}, {"cache_dir": tmp_path, "offline": True}):
+            if "offline" in options:
+                _forget()  # as another process
+                server.clear()
+            opened = open_embedding_store(server.url, **options)
+            found = opened.zone(30).source(2024).read_float()
+            np.testing.assert_array_equal(found, expected)
+        assert not server.requests
+
+
+def test_an_answer_of_absurd_length_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text("{}")
+    with LoopbackServer(tmp_path) as server:
+        server.add(Fault("header", headers={"Content-Length": "9" * 5000}))
+        with pytest.raises(TransferError):
+            open_embedding_store(
+                server.url, policy=RetryPolicy(retries=0, body_pauses=(), read_timeout=0.5)
+            )
+
+
+def test_giving_up_leaves_the_connections_of_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idents of threads that have ended are given to new threads."""
+    cut: list[int] = []
+    monkeypatch.setattr(crew, "abort", cut.append)
+    ended, going, ends = threading.Event(), threading.Event(), threading.Event()
+
+    def work(part: str, policy: RetryPolicy) -> None:
+        if part == "short":
+            going.wait(5)
+            ended.set()
+        else:
+            going.set()
+            ends.wait(5)
+
+    made = crew.Crew(work, ["long", "short"], 2, RetryPolicy(), waits=False)
+    assert ended.wait(5)
+    short = [thread for thread in made._threads if not thread.join(0.3) and not thread.is_alive()]
+    long = [thread.ident for thread in made._threads if thread.is_alive()]
+    made.cancel()
+    ends.set()
+    assert len(short) == 1
+    assert cut == long

@@ -107,6 +107,8 @@ class CachedReader(ObjectReader):
 
     def __init__(self, inner: RemoteReader, files: FileCache, *, offline: bool = False) -> None:
         super().__init__(inner.location)
+        # What was learnt without this cache would never come to lie in it.
+        self.identity = f"{inner.identity}\n{files.directory}"
         self.inner, self.files, self.offline = inner, files, offline
         self.traffic = inner.traffic
         self._known: dict[str, _Known] = {}

@@ -23,8 +23,8 @@ __all__ = ["Crew"]
 class Crew[T]:
     """Begins some work on threads of its own; `wait` ends it.
 
-    Threads are daemons and
-    keep their connection from one part to the next: a part costs no hand-over.
+    Threads are daemons and keep their connection from one part to the next: a part costs no
+    hand-over.
 
     Parameters
     ----------
@@ -98,7 +98,8 @@ class Crew[T]:
             waiting = self._left > 0
         if waiting:
             for thread in self._threads:
-                abort(thread.ident or 0)
+                if thread.is_alive():  # else another one, of other work, may have its ident
+                    abort(thread.ident or 0)
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):

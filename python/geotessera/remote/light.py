@@ -122,7 +122,7 @@ class _Reply:
         self._origin, self._connection, self._url = origin, connection, url
         self.status_code, self.headers, self._begun = connection.read_head()
         announced = self.headers.get("content-length", "")
-        self._left = int(announced) if announced.isdecimal() else -1
+        self._left = int(announced) if announced.isdecimal() and len(announced) < 19 else -1
         if self.status_code in (204, 304):
             self._left = 0
         self.is_simple = (

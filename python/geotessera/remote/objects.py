@@ -344,6 +344,8 @@ def open_reader(
 
         return StoreReader(location)
     text = os.fspath(location)
+    if not text.strip():
+        raise InputError("an empty text is no location of a store: expected a path or a URL")
     scheme, separator, _ = text.partition("://")
     scheme = scheme.lower() if separator else "file"
     if scheme == "file":
@@ -375,6 +377,8 @@ def _open_remote(
 
     costs = costs_of(jobs, gap)
     if scheme in ("http", "https"):
+        if not text.partition("://")[2].partition("/")[0]:
+            raise InputError(f"{text!r} names no server: expected https://server/path")
         from geotessera.remote.objects_http import HttpReader
         from geotessera.remote.routing import base_of
 

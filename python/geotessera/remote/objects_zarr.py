@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from geotessera.errors import GeoTesseraError, InputError, TransferError
+from geotessera.errors import GeoTesseraError, InputError, TransferError, UnreachableError
 from geotessera.remote.objects import ObjectReader, Suffix, check_range, too_short
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def open_by_fsspec(url: str) -> StoreReader:
     ------
     InputError
         (a `ValueError`) if it does not, or lacks what it needs for it.
+    UnreachableError
+        (an `OSError`) if nobody answers.
     """
     from zarr.storage import FsspecStore
 
@@ -39,6 +41,10 @@ def open_by_fsspec(url: str) -> StoreReader:
     except (ValueError, ImportError) as error:
         raise InputError(
             f"{url} cannot be opened: {error}; expected a path or an http://, https:// or s3:// URL"
+        ) from error
+    except OSError as error:  # some of them connect at once
+        raise UnreachableError(
+            f"{url} could not be reached: {error}; check the network and the URL", url=url
         ) from error
     return StoreReader(store, url.rstrip("/"))
 
