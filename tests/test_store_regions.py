@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +20,6 @@ from geotessera.testing.store_pixels import Pattern, zone_grid
 from geotessera.testing.stores import SampleStore
 from geotessera.types import GridSpec, Window
 from zarr_readers import CountingReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BANDS = 4
 PLACES = (
@@ -200,6 +200,63 @@ def test_crossing_boxes_are_where_they_are(store: SampleStore, client: GeoTesser
     assert np.isfinite(values).any()
     east = (179.998, -17.002, -179.996, -16.999)
     assert client.read_region(east, 2024)[2] == "EPSG:32601"
+
+
+@pytest.mark.parametrize(
+    ("bbox", "zone"),
+    [
+        ((-180, -90, 180, 90), 31),
+        ((-179, -89, 179, 89), 31),
+        ((0, 51, 6, 90), 31),
+        ((-10, 51, 10, 53), 31),
+        ((-171, -80, 69, 80), 22),
+        ((-150, 51.9, 156, 52.1), 31),
+        ((100, -18, -101, -16), 60),
+    ],
+)
+def test_wide_boxes_hold_the_whole_grid(
+    store: SampleStore, client: GeoTesseraZarr, bbox: tuple[float, ...], zone: int
+) -> None:
+    values, affine, crs = client.read_region(bbox, 2024)
+    grid = store.grids[zone]
+    assert crs == f"EPSG:{32600 + zone}"
+    assert tuple(affine)[:6] == grid.transform
+    np.testing.assert_array_equal(values, store.embedding(zone, 2024))
+
+
+@pytest.mark.parametrize("way", ["client", "accessor"])
+def test_a_region_takes_little_more_memory_than_its_values(tmp_path: Path, way: str) -> None:
+    grid = zone_grid(-3, 52, 512, 512)
+    SampleStore.build(
+        tmp_path / "s", grids=[grid], pixels=Pattern(128), years=(2024,), depths=(), clip=False,
+        shard=512,
+    )  # fmt: skip
+    west, south, east, north = grid.bounds
+    code = f"""
+from pyproj import Transformer
+from geotessera.store import GeoTesseraZarr
+def kilobytes(name):
+    with open("/proc/self/status") as status:
+        return int(next(line for line in status if line.startswith(name)).split()[1])
+client = GeoTesseraZarr({str(tmp_path / "s")!r})
+zone = client.open_zone(zone=30).tessera
+box = {(west, south, east, north)!r}
+degrees = Transformer.from_crs(32630, 4326, always_xy=True).transform_bounds(*box)
+client.read_region((-3, 52, -2.9999, 52.0001), 2024)
+zone.read_region((box[0], box[1], box[0] + 50, box[1] + 50), 2024)
+open("/proc/self/clear_refs", "w").write("5")  # begins a new peak
+before = kilobytes("VmRSS")
+if {way!r} == "client":
+    values = client.read_region(degrees, 2024)[0]
+else:
+    values = zone.read_region(box, 2024)[0]
+assert values.shape[:2] == (512, 512), values.shape
+print((kilobytes("VmHWM") - before) * 1024 / values.nbytes)
+"""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peaks of memory are measured on Linux")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert 0.9 < float(done.stdout) < 1.3
 
 
 # --- Whole answers -----------------------------------------------------------------------

@@ -40,6 +40,9 @@ SEAM_DEGREES = 0.1
 _EDGE_PARTS = 22
 """Pieces into which an edge of a box is cut to find its envelope in a zone, as upstream does."""
 
+_FAR = 60.0
+"""Degrees from its meridian within which a zone's projection serves; its pixels lie within 4."""
+
 
 class StoreZones:
     """The zones of a store, each opened when it is first needed; for any number of threads.
@@ -153,6 +156,7 @@ def zone_bounds(bbox: BBox, zone: int) -> tuple[float, float, float, float]:
     west, south, east, north = bbox
     if east < west:
         east += 360
+    west, east = _round_meridian(west, east, zone * 6 - 183)
     across = np.linspace(west, east, _EDGE_PARTS + 1)
     up = np.linspace(south, north, _EDGE_PARTS + 1)
     lon = np.concatenate([across, across, np.full_like(up, west), np.full_like(up, east)])
@@ -160,6 +164,19 @@ def zone_bounds(bbox: BBox, zone: int) -> tuple[float, float, float, float]:
     lon = np.where(lon > 180, lon - 360, lon)
     x, y = _native.project(lon, lat, 32600 + zone)
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _round_meridian(west: float, east: float, meridian: float) -> tuple[float, float]:
+    """Cut what lies so far from a zone's meridian that the projection folds there.
+
+    The edges of a wider box do not go round it: those of the whole globe are two lines.
+    """
+    if east - west <= 2 * _FAR:
+        return west, east
+    middle = (west + east) / 2
+    near = meridian + 360 * round((middle - meridian) / 360)
+    low, high = max(west, near - _FAR), min(east, near + _FAR)
+    return (low, high) if low < high else (west, east)
 
 
 # --- Pixels ------------------------------------------------------------------------------
