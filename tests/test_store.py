@@ -102,6 +102,25 @@ def test_a_store_without_zones_is_empty(tmp_path: Path) -> None:
     assert status.tolist() == [Status.OUTSIDE]
 
 
+def test_constants_serve_clients_of_object_stores() -> None:
+    from obstore.store import HTTPStore
+
+    import geotessera.store as names
+
+    HTTPStore(
+        "https://example.org", retry_config=names.RETRY_CONFIG, client_options=names.CLIENT_OPTIONS
+    )
+    assert names.RETRY_CONFIG["retry_timeout"].total_seconds() == 300
+    assert names.CLIENT_OPTIONS["timeout"].total_seconds() == 120
+    assert (names.SHARD_CHUNKS, names.POINT_CONCURRENCY) == (
+        {"band": 128, "y": 4096, "x": 4096},
+        32,
+    )
+    assert (names.SEAM_SEARCH_PX, names.SEAM_DEGREES) == (1, 0.1)
+    found = (names.VALID, names.WATER, names.NODATA, names.OUTSIDE, names.GATEWAY_ENV)
+    assert found == ("valid", "water", "nodata", "outside", "GEOTESSERA_VIA_GATEWAY")
+
+
 def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         GeoTesseraZarr(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ is not asked for is not transferred.
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -72,8 +73,16 @@ SEAM_SEARCH_PX = 1
 
 # Upstream's, for programs that name them; requests follow `geotessera.remote`.
 POINT_CONCURRENCY = 32
-RETRY_CONFIG: Mapping[str, Any] = {"max_retries": 5, "retry_timeout": 300}
-CLIENT_OPTIONS: Mapping[str, Any] = {"timeout": "120s"}
+RETRY_CONFIG: Mapping[str, Any] = {
+    "max_retries": 5,
+    "backoff": {
+        "init_backoff": timedelta(seconds=1),
+        "max_backoff": timedelta(seconds=30),
+        "base": 2,
+    },
+    "retry_timeout": timedelta(minutes=5),
+}
+CLIENT_OPTIONS: Mapping[str, Any] = {"timeout": timedelta(seconds=120)}
 
 VALID, WATER, NODATA, OUTSIDE = "valid", "water", "nodata", "outside"
 
