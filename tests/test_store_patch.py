@@ -184,6 +184,33 @@ def test_a_patch_is_resampled_as_asked(client: GeoTesseraZarr) -> None:
     assert (half.a, half.e) == (5.0, -5.0)
 
 
+@pytest.mark.parametrize("dst", ["EPSG:3035", 32630, 32631])
+@pytest.mark.parametrize("lon", [-0.003, -0.0001])
+def test_bilinear_patches_blend_the_owners_four_pixels(tmp_path: Any, dst: Any, lon: float) -> None:
+    plain = Pattern(BANDS, water=0, gaps=0, specks=0)
+    grids = [zone_grid(0, 52, zone=zone) for zone in (30, 31)]
+    store = SampleStore.build(tmp_path / "s", grids=grids, pixels=plain, clip=False, depths=())
+    values, affine, crs = GeoTesseraZarr(store.path).read_patch(
+        lon, 52, 2024, 20, dst_crs=dst, resampling="bilinear"
+    )
+    cols, rows = np.meshgrid(np.arange(20) + 0.5, np.arange(20) + 0.5)
+    east, north = affine.c + affine.a * cols, affine.f + affine.e * rows
+    lons, _ = Transformer.from_crs(crs, 4326, always_xy=True).transform(east, north)
+    expected = np.full(values.shape, np.nan)
+    for zone, grid in store.grids.items():
+        x, y = Transformer.from_crs(crs, 32600 + zone, always_xy=True).transform(east, north)
+        u, v = (x - grid.transform[2]) / 10 - 0.5, (grid.transform[5] - y) / 10 - 0.5
+        i, j = np.floor(v).astype(int), np.floor(u).astype(int)
+        down, right = (v - i)[..., None], (u - j)[..., None]
+        pixels = store.embedding(zone, 2024).astype(np.float64)
+        above = pixels[i, j] * (1 - right) + pixels[i, j + 1] * right
+        below = pixels[i + 1, j] * (1 - right) + pixels[i + 1, j + 1] * right
+        own = (lons < 0) == (zone == 30)
+        expected[own] = (above * (1 - down) + below * down)[own]
+    # Positions in other CRSs than the zones' are interpolated: 0.001 of a pixel.
+    np.testing.assert_allclose(values, expected, atol=5e-3 if dst == "EPSG:3035" else 1e-5)
+
+
 def test_bands_of_patches(client: GeoTesseraZarr) -> None:
     for place, kwargs in (((-51.0005, -10.0), {}), ((0.0001, 52.0), {"resampling": "cubic"})):
         whole = client.read_patch(*place, 2024, 9, **kwargs)[0]
