@@ -170,6 +170,24 @@ def test_boxes_that_cannot_be_read(client: GeoTesseraZarr) -> None:
             client.read_region(bbox, 2024)
 
 
+def test_what_only_another_grid_can_have(client: GeoTesseraZarr, tmp_path: Path) -> None:
+    box = BOXES[0][1]
+    for ask in (
+        client.read_region,
+        client.read_region_quantized,
+        lambda *args, **kwargs: next(client.iter_region(*args, **kwargs)),
+        lambda *args, **kwargs: client.export_geotiffs(*args, tmp_path, **kwargs),
+    ):
+        with pytest.raises(ValueError, match="needs crs="):
+            ask(box, 2024, resolution=20)
+    with pytest.raises(ValueError, match="cubic"):
+        client.read_region(box, 2024, method="cubic")  # type: ignore[arg-type]
+    # Beyond the grids of zones that are there, nothing is found on any grid.
+    for crs in (None, 3857, 4326):
+        with pytest.raises(NoOverlapError):
+            client.read_region((2, 52, 2.01, 52.01), 2024, crs=crs)
+
+
 def test_errors_of_strips_come_with_the_first_one(client: GeoTesseraZarr) -> None:
     strips = client.iter_region((-0.004, 51.998, -0.003, 52.0), 2024, strip_rows=0)
     with pytest.raises(ValueError, match="strip_rows must be positive"):

@@ -466,7 +466,7 @@ class GeoTesseraZarr:
 
             block: Any = render(plan)
             return block.values, block.grid.affine, block.grid.crs_name
-        source, window = self._window(bbox, year, depth, "read_region")
+        source, window = self._window(bbox, year, depth, "read_region", resolution, method)
         values = source.read_float(window, bands)
         grid = source.grid.window(window)
         return values, grid.affine, grid.crs_name
@@ -501,7 +501,7 @@ class GeoTesseraZarr:
 
             block: Any = render(plan)
         else:
-            source, window = self._window(bbox, year, depth, "read_region_quantized")
+            source, window = self._window(bbox, year, depth, "read_region_quantized", resolution)
             block = source.read(window, bands)
         return block.values, block.scales, block.grid.affine, block.grid.crs_name
 
@@ -543,7 +543,7 @@ class GeoTesseraZarr:
             plan = self._plan(bbox, year, depth, bands, crs, like, resolution, method)
             strips = render_strips(plan, rows)
         else:
-            source, window = self._window(bbox, year, depth, "iter_region")
+            source, window = self._window(bbox, year, depth, "iter_region", resolution, method)
             strips = read_strips(source, window, rows, bands)
         for values, grid in strips:
             yield values, grid.affine, grid.crs_name
@@ -705,11 +705,20 @@ class GeoTesseraZarr:
         )
         return [str(path) for path in paths]
 
-    def _window(self, bbox: Any, year: int, depth: int | None, caller: str) -> tuple[Any, Window]:
+    def _window(
+        self,
+        bbox: Any,
+        year: int,
+        depth: int | None,
+        caller: str,
+        resolution: Resolution | None,
+        method: Method = "nearest",
+    ) -> tuple[Any, Window]:
         """Return the zone's year of a box, and its pixels there."""
-        from geotessera.stores.regions import box_of, zone_of_region
+        from geotessera.stores.regions import box_of, check_own_grid, zone_of_region
         from geotessera.stores.zones import checked_year
 
+        check_own_grid(resolution, method)
         box = box_of(bbox)
         wanted = checked_year(year)
         self._zones.check_depth(depth)

@@ -13,7 +13,7 @@ from geotessera.mosaic.write import write_mosaic
 from geotessera.sidecar import check_dataset_dir, write_tessera_metadata
 from geotessera.sources.base import check_bands
 from geotessera.stores.mosaic import plan_zone, plan_zones, region_grid
-from geotessera.stores.regions import box_of, check_rows
+from geotessera.stores.regions import box_of, check_own_grid, check_rows
 from geotessera.stores.zones import (
     StoreZones,
     checked_year,
@@ -116,6 +116,7 @@ def plan_exports(
     }
     if crs is None and like is None:
         assert box is not None  # there is no `like`
+        check_own_grid(resolution, method)
         exports = _by_zone(zones, box, wanted, depth, picked, dataset)
     else:
         grid = region_grid(zones, box, crs, like, resolution)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera import _native
-from geotessera.errors import NoOverlapError
+from geotessera.errors import EmptySelectionError, NoOverlapError
 from geotessera.mosaic import (
     MosaicPlan,
     MosaicRaster,
@@ -210,7 +210,10 @@ def plan_zones(
             f"the grid {grid.bounds} in {grid.crs_name[:80]} lies in UTM zones "
             f"{', '.join(map(str, met))}; {zones.store.location} holds zones {held}"
         )
-    return MosaicPlan.of(grid, rasters, method=method, bands=bands, quantized=quantized)
+    try:
+        return MosaicPlan.of(grid, rasters, method=method, bands=bands, quantized=quantized)
+    except EmptySelectionError as error:
+        raise NoOverlapError(f"{zones.store.location}: {error}") from error
 
 
 def plan_zone(

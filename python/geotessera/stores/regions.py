@@ -10,6 +10,7 @@ import numpy as np
 
 from geotessera.errors import BoxError, InputError
 from geotessera.regions import parse_bbox
+from geotessera.sampling import check_method
 from geotessera.stores.zones import (
     StoreZones,
     centre_of,
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 
     type Strip = tuple[NDArray[np.float32], GridSpec]
 
-__all__ = ["box_of", "check_rows", "read_ahead", "read_strips", "render_strips", "zone_of_region"]
+__all__ = [
+    "box_of",
+    "check_own_grid",
+    "check_rows",
+    "read_ahead",
+    "read_strips",
+    "render_strips",
+    "zone_of_region",
+]
 
 logger = logging.getLogger("geotessera.store")
 
@@ -83,6 +92,13 @@ def zone_of_region(
         )  # fmt: skip
     zone = zones.get(number)
     return zone, pixels_of_bounds(zone.grid, zone_bounds(bbox, number))
+
+
+def check_own_grid(resolution: Any, method: Any) -> None:
+    """Raise `InputError` (a `ValueError`) for what needs another grid than the zone's."""
+    check_method(method)
+    if resolution is not None:
+        raise InputError(f"resolution={resolution!r} needs crs=: a zone's pixels are as they are")
 
 
 def check_rows(strip_rows: Any) -> int:
