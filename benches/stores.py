@@ -18,13 +18,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import store_world
-from geotessera.testing.server import LoopbackServer
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+from object_server import serve
 
 LONG = 10.0
 """Seconds: what takes the peer longer is timed once."""
@@ -82,19 +79,6 @@ print(json.dumps({
 
 LOCAL = ("open", "probe", "points_1k", "points_spread", "points_100k", "region")
 REMOTE = ("points_1k", "points_spread")
-
-
-def serve(root: Path, latency: float, pipe: Connection) -> None:
-    """Serve until told to stop, and say how much was asked between two questions."""
-    with LoopbackServer(root, latency=latency) as server:
-        for path in root.rglob("*"):
-            if path.is_file() and f"utm{store_world.ZONE}" in path.parts:
-                server._etag(path, path.stat())  # hashed before anybody waits for it
-        pipe.send(server.url)
-        while pipe.recv() == "report":
-            data = [one for one in server.requests if "/c/" in one.path]
-            pipe.send((len(server.requests), server.bytes_sent, len(data)))
-            server.requests.clear()
 
 
 def run(python: str, *arguments: str) -> dict[str, Any]:
