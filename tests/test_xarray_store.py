@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import warnings
 
 import dask
@@ -551,3 +553,15 @@ def test_arguments_that_cannot_be(sample):
         open_dataarray(box, 1999, store=sample.path)
     with pytest.raises(NoOverlapError):
         open_dataarray((100, 10, 100.1, 10.1), 2024, store=sample.path)
+
+
+def test_a_program_that_has_xarray_gets_the_accessor_with_the_module() -> None:
+    def names(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    shows = (
+        "print('tessera' in dir(sys.modules['xarray'].Dataset) if 'xarray' in sys.modules else 0)"
+    )
+    assert names(f"import sys, xarray, geotessera.store; {shows}") == "True"
+    assert names(f"import sys, geotessera.store; {shows}") == "0"

@@ -7,6 +7,7 @@ is not asked for is not transferred.
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -757,6 +758,12 @@ class GeoTesseraZarr:
             quantized=quantized,
             dataset=self.dataset,
         )
+
+
+if "xarray" in sys.modules:
+    # Programs that have it expect ``.tessera`` on its datasets from here on; others do not pay
+    # for it, and get it with the first dataset of ours.
+    from geotessera import xarray_store as _xarray_store  # noqa: F401
 
 
 def _url(given: Any, store: EmbeddingStore) -> str:
