@@ -87,7 +87,7 @@ def pixels(path: Path) -> Any:
         (["--crs", "EPSG:3857", "--resolution", "60"], {"crs": 3857, "resolution": 60}),
         (["--bands", "2,0", "--resampling", "bilinear"], {"bands": [2, 0], "method": "bilinear"}),
         (["--georeference", "landmask"], {"snapped": False}),
-        (["--compress", "lzw", "--memory", "1 GB"], {}),
+        (["--compress", "lzw", "--memory", "4 GB"], {}),
     ],
     ids=["default", "other-crs", "bilinear", "landmask", "memory"],
 )

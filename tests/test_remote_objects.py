@@ -718,3 +718,21 @@ def test_a_netrc_file_is_obeyed(
     made = open_reader(server.url, policy=QUICK)
     assert made.get_ranges([(shard, 0, 3), (shard, 9, 3)]) is not None
     assert server.requests[0].headers["authorization"].startswith("Basic")
+
+
+def test_connections_that_are_idle_for_long_are_closed(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those to a server that is never asked again."""
+    with LoopbackServer(store.path) as first, LoopbackServer(store.path) as second:
+        assert open_reader(first.url).get("zarr.json")
+        origin = light._origin(first.url)
+        assert origin is not None
+        [kept] = origin._idle
+        assert open_reader(second.url).get("zarr.json")
+        assert list(origin._idle) == [kept]
+        monkeypatch.setattr(light, "_IDLE_SECONDS", -1.0)
+        with LoopbackServer(store.path) as third:
+            assert open_reader(third.url).get("zarr.json")
+        assert not origin._idle
+        assert kept.sock.fileno() == -1

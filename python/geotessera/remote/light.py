@@ -319,8 +319,12 @@ class _Origin:
             return
         connection.since = time.monotonic()
         self._idle.append(connection)
+        self.trim(connection.since)
+
+    def trim(self, now: float) -> None:
+        """Close what was idle for long."""
         with suppress(IndexError):
-            while connection.since - self._idle[0].since > _IDLE_SECONDS:
+            while now - self._idle[0].since > _IDLE_SECONDS:
                 self._idle.popleft().close()
 
     def close(self) -> None:
@@ -389,6 +393,9 @@ def _origin(url: str) -> _Origin | None:
                 return None
             host = parts.hostname or ""
             plain = bool(host) and not parts.username and _is_plain(base, host)
+            for other in _origins.values():  # they may never be asked again
+                if other is not None:
+                    other.trim(time.monotonic())
             _origins[base] = _Origin(parts.scheme, host, port) if plain else None
         return _origins[base]
 
