@@ -141,8 +141,10 @@ def test_selectors(sample):
         open_zone(sample.path, zone=30, lon=0)
     with pytest.raises(KeyError, match="zones 30, 31"):
         open_zone(sample.path, zone=5)
-    with pytest.raises(ValueError, match="lon=nan"):
-        open_zone(sample.path, lon=np.nan)
+    for lon in (np.nan, np.inf, 180.5, -500):
+        with pytest.raises(ValueError, match=f"lon={lon}"):
+            open_zone(sample.path, lon=lon)
+    assert zone_number(lon=180) == zone_number(lon=-180) == 1
 
 
 def test_a_repository_is_a_dataset_too(tmp_path):

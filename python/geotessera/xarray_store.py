@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +51,8 @@ def zone_number(*, zone: int | None = None, lon: float | None = None, bbox: Any 
     if zone is not None:
         return operator.index(zone)
     middle = float(lon) if lon is not None else centre_of(box_of(bbox))[0]
-    if not math.isfinite(middle):
-        raise InputError(f"lon={lon!r} is no longitude")
+    if not abs(middle) <= 180:  # NaN is not, either
+        raise InputError(f"lon={lon!r} is no longitude: expected -180 to 180 degrees")
     return int(natural_zones(np.array([middle]))[0])
 
 
