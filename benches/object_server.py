@@ -75,6 +75,8 @@ class Server(asyncio.Protocol):
             stop = min(int(match[2]) + 1, size) if match[2] else size
         elif match:
             start = max(0, size - int(match[2]))
+        if match and start >= stop:
+            return b"", b"Content-Range: bytes */%d\r\n" % size, b"416 Range Not Satisfiable"
         body = os.pread(descriptor, stop - start, start)
         extra = b"ETag: %s\r\n" % tag
         if match is None:

@@ -109,13 +109,7 @@ class ZonePixels(BackendArray):
 
     def points(self, key: tuple[Any, ...]) -> NDArray[Any]:
         """Return what arrays of indices, broadcast against each other, ask for."""
-        at = [
-            np.arange(size)[one] if isinstance(one, slice) else np.asarray(one)
-            for size, one in zip(self.shape, key, strict=True)
-        ]
-        if any(isinstance(one, slice) for one in key):
-            raise NotImplementedError("vectorised indexing with slices")  # xarray expands them
-        at = list(np.broadcast_arrays(*at))
+        at = np.broadcast_arrays(*key)  # arrays all: xarray expands slices
         steps, bands, rows, cols = self._named([axis.ravel() for axis in at])
         found = np.empty(len(steps), self.dtype)
         for step in np.unique(steps):
