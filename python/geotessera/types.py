@@ -6,13 +6,16 @@ import functools
 import threading
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, SupportsIndex
 
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from affine import Affine
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
@@ -226,6 +229,93 @@ class Block:
     def band_count(self) -> int:
         """Number of bands."""
         return int(self.values.shape[2 if self.layout == "hwc" else 0])
+
+    def rgb(
+        self,
+        bands: Sequence[int] = (0, 1, 2),
+        *,
+        model: Any = None,
+        percentiles: tuple[float, float] = (2, 98),
+        limits: Sequence[tuple[float, float]] | None = None,
+        alpha: bool = False,
+    ) -> NDArray[np.uint8]:
+        """Return three bands, or three principal components, as colours.
+
+        Parameters
+        ----------
+        bands : sequence of 3 int
+            Zero-based bands for red, green and blue.
+        model : geotessera.pca.PcaModel, optional
+            Principal components with their stretch, as ``geotessera visualize --save-model``
+            writes them, instead of bands: blocks of one model have one colour space.
+        percentiles : (float, float)
+            Of each band's values in this block; they become 0 and 255.
+        limits : sequence of 3 (float, float), optional
+            The values of each band that become 0 and 255, instead of percentiles.
+        alpha : bool
+            Whether there is a fourth channel, 0 where there is no embedding, else 255.
+
+        Returns
+        -------
+        ndarray of uint8, shape (rows, columns, 3 or 4)
+            0 where a band has no value.
+
+        Raises
+        ------
+        BandError
+            (an `IndexError` and a `ValueError`) for a band that the block does not have.
+        InputError
+            (a `ValueError`) for other than three bands, for percentiles or limits that are not
+            in order, and for a model without a stretch or for other data.
+        """
+        from geotessera.blockview import rgb
+
+        return rgb(self, bands, model=model, percentiles=percentiles, limits=limits, alpha=alpha)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        bands: Sequence[int] | int = (0, 1, 2),
+        model: Any = None,
+        percentiles: tuple[float, float] = (2, 98),
+        limits: Sequence[tuple[float, float]] | None = None,
+        **imshow: Any,
+    ) -> Axes:
+        """Draw the block on axes of matplotlib, in coordinates of its CRS.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default on a new figure.
+        bands : sequence of 3 int, or int
+            Three zero-based bands as colours, or one by matplotlib's colour map.
+        model, percentiles, limits
+            As for `rgb`.
+        **imshow
+            For `matplotlib.axes.Axes.imshow`, such as ``cmap`` or ``alpha``.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            A block of more than 2000 rows or columns is drawn by every n-th pixel.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for a rotated raster; otherwise as `rgb`.
+        """
+        from geotessera.blockview import plot
+
+        return plot(
+            self,
+            ax,
+            bands=bands,
+            model=model,
+            percentiles=percentiles,
+            limits=limits,
+            **imshow,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
