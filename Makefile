@@ -6,7 +6,7 @@ CARGO ?= cargo
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench build clean format test-rust test-python
+.PHONY: help demo test lint bench bench-check build clean format test-rust test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: build ## Format the Rust and the Python code
 bench: build ## Measure the kernels (criterion) and the package against its peers
 	$(CARGO) bench -p geotessera-core
 	$(BIN)/python benches/run.py
+
+bench-check: $(VENV)/.installed ## Count the kernels' instructions (valgrind) against the baseline
+	$(BIN)/python benches/instructions.py
 
 build: $(VENV)/.built ## Set up .venv and build the extension (release)
 
