@@ -6,7 +6,7 @@ CARGO ?= cargo
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-check build clean format test-rust test-python
+.PHONY: help demo test lint bench bench-check bench-layer build clean format test-rust test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: build ## Measure the kernels (criterion) and the package against its peer
 
 bench-check: $(VENV)/.installed ## Count the kernels' instructions (valgrind) against the baseline
 	$(BIN)/python benches/instructions.py
+
+bench-layer: build ## Time the Python layer (pytest-benchmark)
+	$(BIN)/python -m pytest -q -p benchmark benches
 
 build: $(VENV)/.built ## Set up .venv and build the extension (release)
 
