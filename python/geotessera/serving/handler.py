@@ -92,7 +92,7 @@ class Connection(BaseHTTPRequestHandler):
         self._reader = _Reader(self.connection)
         self.rfile = io.BufferedReader(self._reader)
         self.close_connection = True
-        self._refused = False
+        self._lingers = False
 
     def handle(self) -> None:
         """Answer requests until the connection is to be closed, whatever comes."""
@@ -149,7 +149,7 @@ class Connection(BaseHTTPRequestHandler):
             raise self._broken("HTTP/1.0 or 1.1 is needed")
         if any(name in self.headers for name in _BODY_HEADERS):
             # Nobody reads it: what follows would be taken for the next request.
-            self.close_connection = True
+            self.close_connection = self._lingers = True
         if self.command not in ("GET", "HEAD"):
             self.close_connection = True
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this server only answers GET and HEAD")
@@ -254,7 +254,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self._refused = True
+            self._lingers = True
         body = f"{status.value} {status.phrase}: {text}\n".encode()
         headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
@@ -266,7 +266,7 @@ class Connection(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what could not be read as a request, in plain text, and close."""
         self.close_connection = True
-        self._refused = True
+        self._lingers = True
         self.connection.settimeout(STALL_SECONDS)
         status = HTTPStatus(code)
         self._refuse(status, "this request is not understood")
@@ -279,7 +279,7 @@ class Connection(BaseHTTPRequestHandler):
         """Close, with the client's rest taken in first: else it might not see the answer."""
         with contextlib.suppress(OSError, ValueError):
             super().finish()
-        if self._refused:
+        if self._lingers:
             self._linger()
 
     def _linger(self) -> None:
