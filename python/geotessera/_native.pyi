@@ -21,7 +21,9 @@ __all__ = [
     "decode_points",
     "decode_window",
     "dequantize",
+    "encode_tiles",
     "group_by_tile",
+    "halve_picture",
     "hash_files",
     "mosaic",
     "needed_pixels",
@@ -29,6 +31,7 @@ __all__ = [
     "points_array",
     "project",
     "read_records",
+    "resample_picture",
     "sample",
     "set_num_threads",
     "shard_indexes",
@@ -154,6 +157,17 @@ def hash_files(
     *,
     threads: int | None = None,
 ) -> list[tuple[str, ...] | OSError]: ...
+
+def resample_picture(
+    source: NDArray[np.uint8],
+    nodes: NDArray[np.float64],
+    step: int,
+    out: NDArray[np.uint8],
+    *,
+    method: Method = "bilinear",
+) -> None: ...
+def halve_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def encode_tiles(pixels: NDArray[np.uint8], side: int = 256) -> list[bytes | None]: ...
 
 @final
 class Hasher:

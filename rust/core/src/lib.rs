@@ -22,5 +22,6 @@ pub mod threads;
 pub mod tiles;
 pub mod utm;
 pub mod view;
+pub mod webtiles;
 
 pub use error::{Error, Result};

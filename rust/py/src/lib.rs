@@ -16,6 +16,7 @@ mod sample;
 mod sparse;
 mod threads;
 mod tiles;
+mod webtiles;
 
 /// Kernels over NumPy arrays (private: use the functions of `geotessera`).
 #[pymodule]
@@ -39,5 +40,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(sample::sample, m)?)?;
     m.add_function(wrap_pyfunction!(sparse::needed_pixels, m)?)?;
     m.add_function(wrap_pyfunction!(tiles::group_by_tile, m)?)?;
+    m.add_function(wrap_pyfunction!(webtiles::encode_tiles, m)?)?;
+    m.add_function(wrap_pyfunction!(webtiles::halve_picture, m)?)?;
+    m.add_function(wrap_pyfunction!(webtiles::resample_picture, m)?)?;
     Ok(())
 }

@@ -185,6 +185,22 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         self
     }
 
+    /// All elements as one slice, when they are in C order without gaps.
+    pub fn as_contiguous(&self) -> Option<&'a [T]> {
+        if self.is_empty() {
+            return Some(&[]);
+        }
+        let mut step = 1;
+        for axis in (0..N).rev() {
+            if self.shape[axis] > 1 && self.strides[axis] != step {
+                return None;
+            }
+            step *= self.shape[axis] as isize;
+        }
+        // SAFETY: the elements are initialised and exactly this slice.
+        Some(unsafe { std::slice::from_raw_parts(self.ptr, self.len()) })
+    }
+
     /// The address of an element.
     ///
     /// # Safety
