@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from geotessera.cli import demo, download, info, mosaic, sample, serve, verify, version
+from geotessera.cli import demo, download, info, mosaic, sample, serve, verify, version, visualize
 from geotessera.cli.errors import INTERRUPTED, USAGE, UsageError, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
 from geotessera.cli.signals import Terminated
@@ -183,5 +183,6 @@ app.command(cls=_Command)(mosaic.mosaic)
 app.command(cls=_Command)(sample.sample)
 app.command(cls=_Command)(serve.serve)
 app.command(cls=_Command)(verify.verify)
+app.command(cls=_Command)(visualize.visualize)
 app.command(cls=_Command)(demo.demo)
 app.command(cls=_Command)(version.version)

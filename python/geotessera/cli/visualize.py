@@ -1,0 +1,468 @@
+"""`geotessera visualize`: principal components of tiles as one picture."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geotessera.cli.errors import UsageError, describe
+from geotessera.cli.options import (
+    BBOX,
+    Country,
+    DatasetOptions,
+    Jobs,
+    Json,
+    RegionFile,
+    Tile,
+    Verbose,
+    takes_dataset,
+)
+from geotessera.cli.output import Output
+from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
+from geotessera.errors import EmptySelectionError, InputError, TileError
+from geotessera.remote.connections import check_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from geotessera.pca import PcaModel
+    from geotessera.pictures import Look, PictureInput, PictureReport
+    from geotessera.regions import Region
+
+__all__ = ["visualize"]
+
+_SUFFIXES = (".tif", ".tiff", ".png")
+
+_GDAL_CACHE = "64"
+"""Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
+
+_YEAR = 2024
+"""Of a region, where no year is given."""
+
+
+class _Balance(StrEnum):
+    histogram = "histogram"
+    percentile = "percentile"
+    adaptive = "adaptive"
+
+
+class _Resampling(StrEnum):
+    nearest = "nearest"
+    bilinear = "bilinear"
+
+
+class _Georeference(StrEnum):
+    snapped = "snapped"
+    landmask = "landmask"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What was asked for."""
+
+    source: Path | None
+    output: Path
+    region: Region | None
+    year: int | None
+    look: Look | None
+    model: Path | None
+    save_model: Path | None
+    crs: str
+    resolution: float | None
+    method: str
+    georeference: str
+    clip: bool
+    mask_water: bool
+    png: bool
+    directory: Path | None
+    jobs: int
+
+
+@takes_dataset
+def visualize(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[INPUT_PATH] OUTPUT_FILE",
+            help="A GeoTIFF or NPY tile, or a directory of tiles (not needed with a region), "
+            "and the picture: .tif, .tiff or .png.",
+        ),
+    ],
+    crs: Annotated[
+        str, typer.Option(metavar="CRS", help="Of the picture, such as EPSG:32631.")
+    ] = "EPSG:3857",
+    n_components: Annotated[
+        int | None,
+        typer.Option(
+            "--n-components",
+            min=1,
+            help="Components to fit; the first three are shown. [3, or the model's]",
+        ),
+    ] = None,
+    balance: Annotated[
+        _Balance | None,
+        typer.Option(
+            help="Colours: each for as many pixels, linearly between two percentiles, or over "
+            "2.5 standard deviations each side of the mean. [histogram, or the model's]"
+        ),
+    ] = None,
+    percentile_low: Annotated[
+        float, typer.Option("--percentile-low", help="For --balance percentile.")
+    ] = 2,
+    percentile_high: Annotated[
+        float, typer.Option("--percentile-high", help="For --balance percentile.")
+    ] = 98,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Components and colours that an earlier run saved, so that years or regions "
+            "share them."
+        ),
+    ] = None,
+    save_model: Annotated[
+        Path | None, typer.Option("--save-model", help="Where to save components and colours.")
+    ] = None,
+    resolution: Annotated[
+        float | None,
+        typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
+    ] = None,
+    method: Annotated[
+        _Resampling,
+        typer.Option("--resampling", help="A weighted mean of four pixels, or the nearest one."),
+    ] = _Resampling.bilinear,
+    mask_water: Annotated[
+        bool,
+        typer.Option("--mask-water", help="Leave out what the landmask calls water."),
+    ] = False,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Leave pixels outside the region's outline empty.")
+    ] = False,
+    png: Annotated[
+        bool,
+        typer.Option("--png", help="Write a PNG, its world file and its CRS beside the GeoTIFF."),
+    ] = False,
+    georeference: Annotated[
+        _Georeference,
+        typer.Option(
+            help="Tiles on the 10 m grid that they were made on, or where their landmask says."
+        ),
+    ] = _Georeference.snapped,
+    bbox: BBOX = None,
+    tile: Tile = None,
+    region_file: RegionFile = None,
+    country: Country = None,
+    year: Annotated[
+        int | None,
+        typer.Option("--year", help="Year of the embeddings. [2024; the only one of a directory]"),
+    ] = None,
+    embeddings_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of tiles to read, and to keep what is fetched of a region; without it "
+            "fetched tiles are removed at the end."
+        ),
+    ] = None,
+    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    source: Source = "auto",
+    store_url: StoreUrl = None,
+    cache_size: CacheSize = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the principal components of embeddings as a picture.
+
+    Of a file or of the tiles below a directory, or of a region of a dataset: choose that with
+    one of --bbox, --tile, --region-file and --country. With a directory and a region, only the
+    tiles of the directory that lie in the region are drawn.
+
+    The components are those of every valid pixel, not of a sample. The picture appears whole
+    or not at all, with overviews, a mask and its place on the globe.
+    """
+    output = Output(as_json=as_json, verbose=verbose)
+    began = time.perf_counter()
+    # What is not said before GDAL is loaded it does not hear.
+    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE)
+    given, target = _paths(paths)
+    regions = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
+    job = _Job(
+        given,
+        target,
+        _region(given, regions),
+        year,
+        _look(n_components, balance, (percentile_low, percentile_high), with_model=bool(model)),
+        model,
+        save_model,
+        crs,
+        resolution,
+        method.value,
+        georeference.value,
+        clip,
+        mask_water,
+        png,
+        embeddings_dir,
+        check_jobs(jobs),
+    )
+    _check(job)
+    if given is not None and (embeddings_dir or store_url or source != "auto"):
+        raise UsageError(
+            "--embeddings-dir, --store-url and --source belong to regions of a dataset: leave "
+            "out INPUT_PATH"
+        )
+    loaded = _load(job)
+    options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
+    if options and georeference is _Georeference.landmask:
+        raise UsageError("--georeference landmask belongs to tiles: a store has none")
+    with _rasters(output, job, dataset, options) as found:
+        report = _draw(output, job, found, loaded)
+        _conclude(output, job, found, report, time.perf_counter() - began)
+
+
+# --- What was asked for --------------------------------------------------------------------
+
+
+def _paths(paths: list[Path]) -> tuple[Path | None, Path]:
+    if len(paths) > 2:
+        raise UsageError(f"{len(paths)} paths: expected INPUT_PATH and OUTPUT_FILE")
+    given, output = (None, paths[0]) if len(paths) == 1 else (paths[0], paths[1])
+    return given, output
+
+
+def _region(given: Path | None, regions: Mapping[str, Any]) -> Region | None:
+    from geotessera.regions import choose_region
+
+    if any(value is not None for value in regions.values()):
+        return choose_region(**regions)
+    if given is None:
+        raise UsageError(
+            "Missing argument OUTPUT_FILE; of a region, given by --bbox, --tile, --region-file "
+            "or --country, OUTPUT_FILE alone is enough"
+        )
+    return None
+
+
+def _look(
+    n_components: int | None,
+    balance: _Balance | None,
+    percentiles: tuple[float, float],
+    *,
+    with_model: bool,
+) -> Look | None:
+    """Return how the picture is to look; None if that is the model's business."""
+    from geotessera.pictures import Look
+
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise InputError(
+            f"Invalid percentile range [{low:g}, {high:g}]: expected 0 <= low < high <= 100"
+        )
+    if with_model and n_components is not None:
+        raise UsageError("--n-components is fitted, and --model is there already: leave one out")
+    if with_model and balance is None:
+        return None
+    return Look(n_components or 3, balance=(balance or "histogram"), percentile_range=percentiles)
+
+
+def _check(job: _Job) -> None:
+    """Refuse what could only fail later."""
+    from geotessera.mosaic import crs_code
+    from geotessera.remote.partfile import check_writable
+
+    if job.output.suffix.lower() not in _SUFFIXES:
+        raise InputError(
+            f"Output file must have .tif or .tiff extension (or .png), found {job.output.name}"
+        )
+    if job.output.is_dir():
+        raise InputError(f"{job.output} is a directory: name a file, such as picture.tif")
+    if job.clip and job.region is None:
+        raise UsageError("--clip needs a region: give one of --region-file, --country, --bbox")
+    both = job.source is not None and job.source.exists() and job.output.exists()
+    if both and job.output.samefile(job.source or job.output):
+        raise InputError(f"{job.output} is what the picture is made of: name another file")
+    crs_code(job.crs)
+    for path in filter(None, (job.output, job.save_model)):
+        check_writable(path.parent)
+
+
+def _load(job: _Job) -> PcaModel | None:
+    if job.model is None:
+        return None
+    from geotessera.pca import PcaModel
+
+    return PcaModel.load(job.model)
+
+
+# --- Rasters -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _rasters(
+    output: Output, job: _Job, dataset: DatasetOptions, options: dict[str, Any]
+) -> Iterator[PictureInput]:
+    """Yield the rasters, all of them here; what was fetched for them goes afterwards."""
+    if job.source is not None:
+        yield _local(job, job.source)
+        return
+    from geotessera.pictures.write import workplace
+
+    with workplace(job.output) as directory:
+        yield _of_dataset(output, job, dataset, options, directory)
+
+
+def _local(job: _Job, path: Path) -> PictureInput:
+    from geotessera.pictures import LAYOUTS, rasters_below
+
+    snapped = job.georeference == "snapped"
+    found = None
+    if path.exists():
+        found = rasters_below(
+            path,
+            year=job.year,
+            region=job.region,
+            georeference="snapped" if snapped else "landmask",
+        )
+    if found is None or not found.rasters:
+        where = f" in the region ({job.region.name or 'box'})" if job.region is not None else ""
+        when = f" of {job.year}" if job.year is not None else ""
+        raise EmptySelectionError(f"No tiles{when} found in {path}{where}; expected {LAYOUTS}")
+    return found
+
+
+def _of_dataset(
+    output: Output,
+    job: _Job,
+    dataset: DatasetOptions,
+    options: dict[str, Any],
+    directory: Path,
+) -> PictureInput:
+    from geotessera.download import download_tiles
+    from geotessera.grid import tile_to_grid_name
+    from geotessera.pictures import PictureInput
+    from geotessera.tile_mosaics import TileRasters
+
+    assert job.region is not None  # checked with the paths
+    if options and dataset.cache_dir is None and "cache_tiles" not in options:
+        # Pixels are read three times, and should come once.
+        dataset = dataset if dataset.offline else replace(dataset, cache_dir=directory / "cache")
+    year = job.year or _YEAR
+    registry = dataset.client(job.directory, **options).registry
+    tiles = job.region.select(registry.iter_tiles_in_region(job.region.bbox, year))
+    if not tiles:
+        raise EmptySelectionError(
+            f"no tiles of {year} in {job.region.name or tuple(job.region.bbox)}: the dataset has "
+            f"the years {', '.join(map(str, registry.get_available_years()))}, and land only"
+        )
+    keep = job.directory or directory
+    with output.progress("Fetching tiles", unit="bytes") as progress:
+        rasters = TileRasters.find(
+            registry,
+            tiles,
+            keep,
+            local=job.directory,
+            georeference="landmask" if job.georeference == "landmask" else "snapped",
+            jobs=job.jobs,
+            progress=progress,
+        )
+        if rasters.missing:
+            report = download_tiles(
+                registry, rasters.missing, keep, jobs=job.jobs, progress=progress
+            )
+            for at, why in report.failed.items():
+                output.note(f"FAILED: {tile_to_grid_name(at.lon, at.lat)}: {describe(why)}")
+            if report.failed:
+                raise TileError(
+                    f"{len(report.failed)} of {len(tiles)} tiles could not be had, and a picture "
+                    "with holes would pass for the whole: run the command again"
+                )
+    return PictureInput(list(rasters.tiles.values()), "zarr" if options else "npy")
+
+
+# --- The picture ---------------------------------------------------------------------------
+
+
+def _draw(output: Output, job: _Job, found: PictureInput, model: PcaModel | None) -> PictureReport:
+    from geotessera.pictures import make_picture
+
+    count = len(found.rasters)
+    output.say(f"Found {count} tile{'s' * (count != 1)} ({found.format} format)")
+    shown = model.n_components if model is not None else (job.look.n_components if job.look else 3)
+    if shown < 3:
+        output.note(
+            f"Warning: with {shown} component{'s' * (shown != 1)} the picture is not in colours; "
+            "three make red, green and blue"
+        )
+    with output.progress("Drawing") as progress:
+        return make_picture(
+            found.rasters,
+            job.output,
+            look=job.look,
+            model=model,
+            crs=job.crs,
+            resolution=job.resolution,
+            region=job.region,
+            clip=job.clip,
+            method="nearest" if job.method == "nearest" else "bilinear",
+            mask_water=job.mask_water,
+            png=job.png,
+            progress=progress,
+        )
+
+
+def _conclude(
+    output: Output, job: _Job, found: PictureInput, report: PictureReport, seconds: float
+) -> None:
+    plan, model = report.plan, report.model
+    if job.save_model is not None:
+        model.save(job.save_model)
+    total = model.total_variance or 1.0
+    explained = [float(value / total) for value in model.explained_variance]
+    count, grid = len(found.rasters), plan.grid
+    crs = grid.crs_name if len(grid.crs_name) < 20 else job.crs
+    output.say(
+        f"SUCCESS: {count} tile{'s' * (count != 1)} ({found.format}) drawn on {grid.width:,} × "
+        f"{grid.height:,} pixels in {seconds:.1f} s"
+    )
+    for path in report.paths:
+        output.say(f"  {path}")
+    if job.save_model is not None:
+        output.say(f"  {job.save_model}: components and colours, for --model")
+    output.say(
+        f"Components: {model.n_components} ({sum(explained):.1%} of the variance of "
+        f"{model.pixels:,} pixels) | CRS: {crs}"
+    )
+    if job.output.suffix.lower() != ".png":
+        output.say("Next step: see it on a map with")
+        output.say(f"  geotessera webmap {shlex.quote(str(job.output))} --serve")
+    known = plan.provenance
+    output.emit(
+        {
+            "output": job.output.absolute(),
+            "files": report.paths,
+            "bytes": report.bytes,
+            "tiles": count,
+            "format": found.format,
+            "dataset": {"version": known.version, "variant": known.variant},
+            "year": known.year,
+            "crs": grid.crs_name,
+            "transform": grid.transform,
+            "height": grid.height,
+            "width": grid.width,
+            "bands": report.bands,
+            "resampling": plan.method,
+            "components": model.n_components,
+            "explained_variance": explained,
+            "pixels": model.pixels,
+            "balance": model.stretch.method if model.stretch is not None else None,
+            "model": job.model and job.model.absolute(),
+            "saved_model": job.save_model and job.save_model.absolute(),
+            "seconds": round(seconds, 3),
+        }
+    )

@@ -1,0 +1,383 @@
+"""A picture of principal components: fitted, balanced and drawn, block by block.
+
+Three passes over the embeddings, each in bounded memory: the covariance of every valid pixel,
+the distribution of every pixel's scores, and the picture, a mosaic of scores cut into 256
+levels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geotessera.errors import DatasetMismatchError, EmptySelectionError, InputError
+from geotessera.export import SOURCE_BANDS_TAG
+from geotessera.mosaic.build import plan_like, region_grid
+from geotessera.mosaic.execute import render
+from geotessera.mosaic.geotiffs import tags_of
+from geotessera.mosaic.grids import crs_code, grid_around
+from geotessera.mosaic.opener import Opener
+from geotessera.mosaic.placement import on_whole_pixels
+from geotessera.mosaic.rasters import check_alike
+from geotessera.mosaic.reach import source_window
+from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
+from geotessera.pictures.excerpt import Excerpt
+from geotessera.pictures.write import BLOCK, PictureFile, workplace, write_png
+from geotessera.remote.partfile import atomic_path
+from geotessera.sources.projected import ProjectedDescriptor
+from geotessera.types import Window
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
+    from geotessera.mosaic.plan import MosaicPlan
+    from geotessera.mosaic.rasters import MosaicRaster
+    from geotessera.regions import Region
+    from geotessera.types import GridSpec, Method, ProgressCallback, Provenance
+
+__all__ = ["Look", "PictureReport", "make_picture"]
+
+_SHOWN = 3
+"""Components that a picture has room for."""
+
+_WIDEST = 8192
+"""Columns that are made at a time: 50 MB of scores."""
+
+_SHARES = (0, 40, 60, 100)
+"""Where each pass ends, in hundredths of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a picture looks like.
+
+    Parameters
+    ----------
+    n_components : int
+        Components to fit; the first three are shown.
+    standardize : bool
+        Whether bands are divided by their standard deviation first.
+    balance : {"histogram", "percentile", "adaptive"}
+        How scores become levels: each level for as many pixels, linearly between two
+        percentiles, or linearly over 2.5 standard deviations each side of the mean.
+    percentile_range : (float, float)
+        For ``"percentile"``.
+    """
+
+    n_components: int = 3
+    standardize: bool = True
+    balance: str = "histogram"
+    percentile_range: tuple[float, float] = (2, 98)
+
+    def check(self) -> None:
+        """Raise `InputError` for what cannot be."""
+        if self.n_components < 1:
+            raise InputError(f"n_components={self.n_components}: expected at least 1")
+        check_stretch(self.balance, self.percentile_range)
+
+
+@dataclass(slots=True)
+class PictureReport:
+    """What was made.
+
+    Parameters
+    ----------
+    paths : list of Path
+        The files, the picture first.
+    plan : MosaicPlan
+        The mosaic of scores that was drawn.
+    model : PcaModel
+        Components and stretch.
+    bytes : int
+        Size on disk.
+    """
+
+    plan: MosaicPlan
+    model: PcaModel
+    paths: list[Path] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def bands(self) -> int:
+        """Bands of the picture."""
+        return self.plan.band_count
+
+
+def make_picture(
+    rasters: Sequence[MosaicRaster],
+    output: str | os.PathLike[str],
+    *,
+    look: Look | None = None,
+    model: PcaModel | None = None,
+    crs: Any = "EPSG:3857",
+    resolution: float | tuple[float, float] | None = None,
+    region: Region | None = None,
+    clip: bool = False,
+    method: Method = "bilinear",
+    mask_water: bool = False,
+    png: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PictureReport:
+    """Draw the first principal components of rasters as one picture.
+
+    Parameters
+    ----------
+    rasters : sequence of MosaicRaster
+        Tiles or other rasters of one dataset and year.
+    output : path
+        A GeoTIFF, or a PNG if its name ends in ``.png``; parents are made. It appears whole or
+        not at all.
+    look : Look, optional
+        Components and balance. With a model that has a stretch they are the model's, unless
+        a look is given, by which its scores are balanced anew then.
+    model : PcaModel, optional
+        Components that were fitted before, for these or other pixels of the dataset.
+    crs : CRS, int or str
+        Of the picture.
+    resolution : float or (float, float), optional
+        Size of a pixel in units of the CRS; by default what GDAL gives the first raster.
+    region : Region, optional
+        Its box is the picture, and what lies in it is what the components are fitted to; by
+        default all that the rasters cover.
+    clip : bool
+        Whether pixels outside the region's outline stay empty.
+    method : {"bilinear", "nearest"}
+        How a score between pixel centres is made.
+    mask_water : bool
+        Whether what the landmask calls water is left out, of the fit too.
+    png : bool
+        Whether a PNG is written beside a GeoTIFF.
+    progress : callable, optional
+        Called with (hundredths done, 100, status text).
+
+    Returns
+    -------
+    PictureReport
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for arguments that cannot be used, for more components than bands, and
+        for a model of other data.
+    DatasetMismatchError
+        (a `ValueError`) for rasters, or a model, of different datasets or years.
+    EmptySelectionError
+        (a `ValueError`) if no raster has anything in the region.
+    FormatError, OSError
+        If a raster cannot be read or the picture not be written.
+    """
+    chosen = look or Look()
+    chosen.check()
+    provenance = check_alike(rasters)
+    tell = _Steps(progress)
+    grid = _grid(rasters, crs, resolution, region)
+    parts = _parts(rasters, grid if region is not None else None, mask_water)
+    if model is not None:
+        check_model(model, rasters[0].band_count, provenance)
+    else:
+        _check_count(chosen.n_components, rasters[0].band_count)
+        sources = [part.descriptor for part in parts]
+        model = fit(sources, chosen.n_components, chosen.standardize, tell.step(0))
+        model = replace(model, provenance=model.provenance or dataset_name(provenance))
+    if model.stretch is None or look is not None:
+        stretch = fit_stretch(
+            model, [part.descriptor for part in parts], chosen.balance, chosen.percentile_range
+        )
+        model = replace(model, stretch=stretch)
+    scores = [_projected(part, model) for part in parts]
+    plan = plan_like(scores, grid, clip=region if clip else None, method=method)
+    plan = on_whole_pixels(plan) if method == "bilinear" else plan
+    report = PictureReport(plan, model)
+    report.paths = _write(report, Path(output), png, tell.step(2))
+    report.bytes = sum(path.stat().st_size for path in report.paths)
+    if progress is not None:
+        progress(100, 100, "Complete")
+    return report
+
+
+def dataset_name(provenance: Provenance) -> str:
+    """Return a dataset in words, empty if it is not known: what a model says of itself."""
+    if provenance.version is None or provenance.variant is None:
+        return ""
+    return f"{provenance.version} {provenance.variant}"
+
+
+def check_model(model: PcaModel, bands: int, provenance: Provenance) -> None:
+    """Raise unless a model fits what it is to be used for.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if it was fitted to another number of bands.
+    DatasetMismatchError
+        (a `ValueError`) if it was fitted to another dataset.
+    """
+    if model.band_count != bands:
+        raise InputError(
+            f"the model was fitted to {model.band_count} bands, and the rasters have {bands}: "
+            "a model serves the dataset and the bands that it was fitted to"
+        )
+    found = dataset_name(provenance)
+    if model.provenance and found and model.provenance != found:
+        raise DatasetMismatchError(
+            f"the model was fitted to dataset {model.provenance}, and the rasters are of {found}: "
+            "embeddings of different datasets do not compare, fit a model of their own"
+        )
+
+
+def _check_count(n_components: int, bands: int) -> None:
+    if n_components > bands:
+        raise InputError(
+            f"{n_components} components were asked for, and the rasters have {bands} bands: "
+            "there are no more components than bands"
+        )
+
+
+class _Steps:
+    """Reports three passes as one whole."""
+
+    def __init__(self, progress: ProgressCallback | None) -> None:
+        self._progress = progress
+
+    def step(self, number: int) -> ProgressCallback:
+        """Return what reports one of the passes."""
+        first, last = _SHARES[number : number + 2]
+
+        def tell(done: int, total: int, status: str = "", /) -> None:
+            if self._progress is not None:
+                share = (last - first) * done // total if total else 0
+                self._progress(min(first + share, 99), 100, status)
+
+        return tell
+
+
+def _grid(
+    rasters: Sequence[MosaicRaster],
+    crs: Any,
+    resolution: float | tuple[float, float] | None,
+    region: Region | None,
+) -> GridSpec:
+    if region is not None:
+        return region_grid(rasters, region, crs, resolution, align=True)
+    return grid_around([raster.grid for raster in rasters], crs_code(crs), resolution)
+
+
+def _parts(
+    rasters: Sequence[MosaicRaster], grid: GridSpec | None, mask_water: bool
+) -> list[MosaicRaster]:
+    """Return rasters cut to what a grid needs of them, and without water."""
+    parts = []
+    for raster in rasters:
+        whole = Window(0, 0, raster.grid.height, raster.grid.width)
+        window: Window | None = whole
+        if grid is not None:
+            window = source_window(grid, Window(0, 0, grid.height, grid.width), raster.grid)
+        if window is None:
+            continue
+        if window != whole or mask_water:
+            excerpt = Excerpt(raster.descriptor, window, mask_water)
+            raster = replace(
+                raster,
+                descriptor=excerpt,
+                grid=raster.grid.window(window),
+                identity=f"{raster.identity} {tuple(window)} {mask_water}",
+            )
+        parts.append(raster)
+    if not parts:
+        raise EmptySelectionError(
+            f"none of the {len(rasters)} rasters has anything in the region; the first covers "
+            f"{rasters[0].grid.bounds} in {rasters[0].grid.crs_name[:80]}"
+        )
+    return parts
+
+
+def _projected(raster: MosaicRaster, model: PcaModel) -> MosaicRaster:
+    """Return the scores of a raster, as many as are shown."""
+    weights, offsets = model.weights[:_SHOWN], model.offsets[:_SHOWN]
+    how = hashlib.sha256(weights.tobytes() + offsets.tobytes()).hexdigest()
+    return replace(
+        raster,
+        descriptor=ProjectedDescriptor(raster.descriptor, weights, offsets),
+        band_count=len(weights),
+        quantized=False,
+        scales_per_band=False,
+        band_names=tuple(f"PC{number + 1}" for number in range(len(weights))),
+        identity=f"{raster.identity} {how}",
+    )
+
+
+# --- Drawing -------------------------------------------------------------------------------
+
+
+def _write(
+    report: PictureReport, output: Path, png: bool, progress: ProgressCallback
+) -> list[Path]:
+    if output.suffix.lower() != ".png":
+        _draw(report, output, progress)
+        return [output, *(write_png(output, output.with_suffix(".png")) if png else [])]
+    with workplace(output) as directory:  # the GeoTIFF that it is made of is not kept
+        picture = directory / "picture.tif"
+        _draw(report, picture, progress)
+        return write_png(picture, output)
+
+
+def _draw(report: PictureReport, output: Path, progress: ProgressCallback) -> None:
+    plan, stretch = report.plan, report.model.stretch
+    assert stretch is not None  # fitted before
+    stretch = replace(stretch, thresholds=stretch.thresholds[: plan.band_count])
+    windows = list(_windows(plan.grid))
+    names = plan.band_names or ()
+    pending: Future[None] | None = None
+    with (
+        atomic_path(output, suffix=".tif") as temporary,
+        PictureFile(temporary, plan.grid, plan.band_count, _tags(report), names) as file,
+        Opener() as opener,
+        ThreadPoolExecutor(1, thread_name_prefix="geotessera-picture") as pool,
+    ):
+        for done, window in enumerate(windows):
+            progress(done, len(windows) + 1, f"drawing {done + 1} of {len(windows)}")
+            scores: Any = render(plan, window, opener=opener, mapped=False).values
+            levels = stretch.apply(scores)
+            shown = np.isfinite(scores).all(axis=2)
+            if pending is not None:
+                pending.result()
+            # Compressed and written while the next window is made.
+            pending = pool.submit(file.write, window, levels, shown)
+        if pending is not None:
+            pending.result()
+        progress(len(windows), len(windows) + 1, "overviews")
+        file.finish()
+
+
+def _windows(grid: GridSpec) -> Iterator[Window]:
+    """Yield windows of whole blocks of the file."""
+    for row in range(0, grid.height, BLOCK):
+        for col in range(0, grid.width, _WIDEST):
+            yield Window(row, col, min(BLOCK, grid.height - row), min(_WIDEST, grid.width - col))
+
+
+def _tags(report: PictureReport) -> dict[str, str]:
+    plan, model = report.plan, report.model
+    total = model.total_variance or 1.0
+    explained = [float(value / total) for value in model.explained_variance]
+    standardized = not bool(np.all(model.scale == 1))
+    assert model.stretch is not None
+    return tags_of(plan) | {
+        "TESSERA_DESCRIPTION": "GeoTessera principal components of satellite embeddings",
+        SOURCE_BANDS_TAG: str(model.band_count),
+        "PCA_COMPONENTS": str(len(explained)),
+        "PCA_EXPLAINED_VARIANCE": json.dumps(explained),
+        "PCA_TOTAL_VARIANCE": f"{sum(explained):.7g}",
+        "PCA_BALANCE_METHOD": model.stretch.method,
+        "PCA_STANDARDIZED": str(standardized),
+        "PCA_PIXELS": str(model.pixels),
+        "TIFFTAG_IMAGEDESCRIPTION": f"Principal components 1 to {plan.band_count} as colours",
+    }
