@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from geotessera.types import ProgressCallback
 
-__all__ = ["CountryLookup", "get_country_bbox", "get_country_lookup"]
+__all__ = ["CountryLookup", "country_features", "get_country_bbox", "get_country_lookup"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,15 @@ def _features() -> list[dict[str, Any]]:
     packed = resources.files("geotessera").joinpath("data/countries.geojson.gz").read_bytes()
     features: list[dict[str, Any]] = json.loads(gzip.decompress(packed))["features"]
     return features
+
+
+def country_features() -> list[dict[str, Any]]:
+    """Return all countries as GeoJSON features, to be read only.
+
+    In the order of their names, with properties ``name``, ``names`` (others), ``iso_a2``
+    and ``iso_a3`` (or None).
+    """
+    return _features()
 
 
 def _plain(name: str) -> str:
@@ -164,6 +173,10 @@ class CountryLookup:
         row |= {"ISO_A2": [properties["iso_a2"]], "ISO_A3": [properties["iso_a3"]]}
         outline = shapely.geometry.shape(feature["geometry"])
         return geopandas.GeoDataFrame(row, geometry=[outline], crs="EPSG:4326")
+
+    def outlines(self) -> list[dict[str, Any]]:
+        """Return the outlines of all countries as GeoJSON MultiPolygons."""
+        return [feature["geometry"] for feature in _features()]
 
     def list_countries(self) -> list[str]:
         """Return the names of all countries, in alphabetical order."""
