@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotessera.cells import CellRange, cells_around_box, centre_of_column
+from geotessera.cells import COLUMNS, ROWS, CellRange, cells_around_box, centre_of_column
 from geotessera.datasets import check_variant, normalize_version, version_path
 from geotessera.errors import EmptySelectionError, InputError, NotPublishedError, ZoneError
 from geotessera.grid import tile_to_grid_name, utm_zone
@@ -232,6 +232,18 @@ class CellRegistry(Registry):
     def __repr__(self) -> str:
         return f"CellRegistry({self.version!r}, {self.variant!r}, {self.store.location!r})"
 
+    def describe(self) -> tuple[dict[str, object], str]:
+        """Return names and values for people; which cells there are the store would be asked."""
+        from geotessera.notebook import few
+
+        facts: dict[str, object] = {
+            "dataset": f"{self.version} {self.variant}",
+            "store": self.store.location,
+            "years": few(list(self._counts)),
+            "UTM zones": few(sorted(self.store.zone_numbers)),
+        }
+        return facts, ""
+
     @property
     def offline(self) -> bool:
         """Whether the store is read from the cache alone."""
@@ -276,6 +288,25 @@ class CellRegistry(Registry):
     def get_tile_counts_by_year(self) -> dict[int, int]:
         """Return the number of cells of each year, within the client's bbox if it has one."""
         return {year: len(self._tiles(self._scope, year)) for year in self._counts}
+
+    def year_bits(self) -> tuple[tuple[int, ...], NDArray[np.unsignedinteger[Any]]]:
+        """Return which years each cell has pixels in, as a registry of tiles does.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) unless the client has a bbox: a store has no list of its cells.
+        """
+        bits = np.zeros((COLUMNS, ROWS), np.uint32)
+        for number, year in enumerate(self._counts):
+            for lon, lat in self._index.tiles(self._scope, year):
+                columns = (np.rint(np.array(lon) * 100).astype(np.int64) + 17995) // 10
+                rows = (np.rint(np.array(lat) * 100).astype(np.int64) + 8995) // 10
+                bits[columns, rows] |= np.uint32(1 << number)
+        return tuple(self._counts), bits
+
+    def landmask_cells(self) -> None:
+        """Return None: a store has no landmasks."""
 
     def get_landmask_count(self) -> int:
         """Return 0: a store has no landmasks."""

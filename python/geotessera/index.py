@@ -287,6 +287,20 @@ class TileIndex:
         bits = self._bits(column, row)
         return [year for number, year in enumerate(self.years) if bits >> number & 1]
 
+    def year_bits(self, within: CellRange = WORLD) -> NDArray[np.unsignedinteger[Any]]:
+        """Return the grid, shape (3600, 1800), read-only: bit *k* is set for a tile in year *k*.
+
+        Outside of a range that is not the world it is 0.
+        """
+        if within == WORLD:
+            return self._columns(0, COLUMNS)
+        grid = np.zeros((COLUMNS, ROWS), self._grid.dtype)
+        rows = slice(within.row, within.row + within.rows)
+        for start, stop in within.spans():
+            grid[start:stop, rows] = self._columns(start, stop)[:, rows]
+        grid.flags.writeable = False
+        return grid
+
     def _bit(self, year: int) -> np.unsignedinteger[Any]:
         return self._grid.dtype.type(1 << self._number[year])
 

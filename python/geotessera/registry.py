@@ -27,6 +27,9 @@ from geotessera.types import TileId
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from geotessera.index import Payload, TileIndex
     from geotessera.registry_files import StrPath
     from geotessera.remote.transfer import FileRequest
@@ -151,6 +154,14 @@ class Registry(TileRegistry):
             for lon, lat in landmasks.tiles(WORLD, _LANDMASK_YEAR)
             for pair in zip(lon, lat, strict=True)
         ]
+
+    def landmask_cells(self) -> NDArray[np.bool_] | None:
+        """Return which cells have a landmask: bool, shape (3600, 1800), as in `year_bits`.
+
+        None where there is no registry of landmasks.
+        """
+        landmasks = self._landmasks
+        return None if landmasks is None else landmasks.year_bits() != 0
 
     # --- Sizes ---------------------------------------------------------------------------
 

@@ -147,6 +147,43 @@ class TileRegistry:
     def __repr__(self) -> str:
         return f"Registry({self.version!r}, {self.variant!r}, {str(self.manifest_path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Describe the registry in a notebook, with the tiles that there are."""
+        from geotessera.notebook import card
+
+        facts, drawing = self.describe()
+        return card("Registry", facts, drawing)
+
+    def describe(self) -> tuple[dict[str, object], str]:
+        """Return names and values for people, and a map as HTML; nothing is fetched."""
+        from geotessera.notebook import map_svg
+
+        counts = self._counts
+        facts: dict[str, object] = {
+            "dataset": f"{self.version} {self.variant}",
+            "registry": self.manifest_path,
+            "bbox": self._bbox and ", ".join(f"{value:g}" for value in self._bbox),
+        }
+        facts |= {str(year): f"{count:,} tiles" for year, count in counts.items()}
+        cells = self._cells_there()
+        west = self._scope.column / 10 - 180
+        south = self._scope.row / 10 - 90
+        view = (west, south, west + self._scope.columns / 10, south + self._scope.rows / 10)
+        return facts, map_svg(cells=cells, view=view, label=f"tiles of {self.version}")
+
+    def _cells_there(self) -> NDArray[np.bool_]:
+        """Return which parts of the registry's own bbox have tiles, few enough for a small map."""
+        import numpy as np
+
+        from geotessera.notebook import WIDTH, any_in_blocks
+
+        within = self._scope
+        bits = self._index.year_bits(within)
+        spans = [bits[start:stop] for start, stop in within.spans()]
+        part = np.concatenate(spans)[:, within.row : within.row + within.rows]
+        # North first, as pictures have it.
+        return any_in_blocks(part.T[::-1], -(-max(part.shape) // WIDTH))
+
     # --- Which tiles there are -----------------------------------------------------------
 
     def iter_tiles_in_region(self, bounds: Sequence[float], year: int) -> Iterator[TileId]:
@@ -249,6 +286,19 @@ class TileRegistry:
                 self._cell(centre_of_column(int(columns[first])), centre_of_row(int(rows[first])))
         found[sound] = self._index.contains_many(year, columns, rows)
         return found
+
+    def year_bits(self) -> tuple[tuple[int, ...], NDArray[np.unsignedinteger[Any]]]:
+        """Return which years each cell of the globe has a tile in.
+
+        Returns
+        -------
+        years : tuple of int
+            Ascending.
+        bits : ndarray of unsigned int, shape (3600, 1800)
+            Bit *k* of ``bits[column, row]`` is set if the cell has a tile in ``years[k]``.
+            Columns go east from -180°, rows north from -90°. Read-only.
+        """
+        return self._index.years, self._index.year_bits(self._scope)
 
     def nearest_year(self, lon: float, lat: float, year: int) -> int | None:
         """Return the year nearest to one for which a tile exists, the later of two; or None."""
