@@ -25,17 +25,21 @@ __all__ = [
     "group_by_tile",
     "halve_picture",
     "hash_files",
+    "moments",
     "mosaic",
     "needed_pixels",
     "num_threads",
     "points_array",
     "project",
+    "project_bands",
     "read_records",
     "resample_picture",
     "sample",
     "set_num_threads",
     "shard_indexes",
     "simd_level",
+    "stretch_scores",
+    "tally_scores",
     "unproject",
 ]
 
@@ -147,6 +151,33 @@ def project(
 def unproject(
     x: NDArray[np.float64], y: NDArray[np.float64], epsg: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def moments(
+    values: NDArray[np.int8] | NDArray[np.float32],
+    scales: NDArray[np.float32] | None = None,
+    nodata: float | None = None,
+    layout: Layout = "hwc",
+    origin: NDArray[np.float32] | None = None,
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]: ...
+def project_bands(
+    values: NDArray[np.int8] | NDArray[np.float32],
+    scales: NDArray[np.float32] | None,
+    weights: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    nodata: float | None = None,
+    layout: Layout = "hwc",
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]: ...
+def stretch_scores(
+    scores: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]: ...
+def tally_scores(
+    scores: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    rows: NDArray[np.int32] | None = None,
+    dropped: int = 0,
+) -> None: ...
 def points_array(points: Iterable[Any]) -> NDArray[np.float64]: ...
 def group_by_tile(
     points: NDArray[np.float64],
@@ -157,7 +188,6 @@ def hash_files(
     *,
     threads: int | None = None,
 ) -> list[tuple[str, ...] | OSError]: ...
-
 def resample_picture(
     source: NDArray[np.uint8],
     nodes: NDArray[np.float64],

@@ -14,6 +14,7 @@ pub mod grid;
 pub mod lattice;
 pub mod level;
 pub mod mosaic;
+pub mod pca;
 pub mod records;
 pub mod resample;
 pub mod sample;

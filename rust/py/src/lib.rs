@@ -9,6 +9,7 @@ mod coords;
 mod dequantize;
 mod error;
 mod mosaic;
+mod pca;
 mod points;
 mod raster;
 mod records;
@@ -35,6 +36,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(coords::project, m)?)?;
     m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
     m.add_function(wrap_pyfunction!(mosaic::mosaic, m)?)?;
+    m.add_function(wrap_pyfunction!(pca::moments, m)?)?;
+    m.add_function(wrap_pyfunction!(pca::project_bands, m)?)?;
+    m.add_function(wrap_pyfunction!(pca::stretch_scores, m)?)?;
+    m.add_function(wrap_pyfunction!(pca::tally_scores, m)?)?;
     m.add_function(wrap_pyfunction!(points::points_array, m)?)?;
     m.add_function(wrap_pyfunction!(records::read_records, m)?)?;
     m.add_function(wrap_pyfunction!(sample::sample, m)?)?;
