@@ -262,6 +262,17 @@ class GeoTessera:
             f"embeddings_dir={str(self.embeddings_dir)!r})"
         )
 
+    def _repr_html_(self) -> str:
+        """Describe the client in a notebook, with the tiles that there are."""
+        from geotessera.notebook import card
+
+        facts, drawing = self.registry.describe()
+        mine = {
+            "pixels from": "a Zarr store" if self.source == "zarr" else "tiles",
+            "directory of tiles": None if self.source == "zarr" else self.embeddings_dir,
+        }
+        return card("GeoTessera", facts | mine, drawing)
+
     @property
     def version(self) -> str:
         """Version of this library."""

@@ -133,6 +133,22 @@ class Region:
         outline = shapely.geometry.shape(lookup.get_outline(country))
         return cls.from_geometry(outline, lookup.find(country))
 
+    def _repr_html_(self) -> str:
+        """Describe the region in a notebook, with its outline."""
+        from geotessera.notebook import card, map_svg
+
+        west, south, east, north = self.bbox
+        facts = {
+            "west, south": f"{west:.6g}°, {south:.6g}°",
+            "east, north": f"{east:.6g}°, {north:.6g}°",
+            "outline": "its box" if self.geometry is None else self.geometry.geom_type,
+        }
+        rings = [] if self.geometry is None else _rings(self.geometry, self.bbox)
+        name = self.name or "unnamed"
+        # Points and lines have no rings; their box shows where they are.
+        drawing = map_svg([] if rings else [self.bbox], rings=rings, label=f"map of {name}")
+        return card(f"Region {name}", facts, drawing)
+
     def select(self, tiles: Iterable[tuple[int, float, float]]) -> list[TileId]:
         """Return those tiles that share an area with the region, in the same order.
 
@@ -236,6 +252,24 @@ def _enclosing(geometry: BaseGeometry) -> BBox:
     if widest > spans[0][0] + 360 - reach:
         return BBox(west, south, east, north)
     return BBox(spans[0][0], south, reach, north)
+
+
+def _rings(geometry: BaseGeometry, bbox: BBox) -> list[list[tuple[float, float]]]:
+    """Return the rings of an outline's areas, simplified to what a small map shows."""
+    import shapely
+
+    crosses = bbox.west > bbox.east
+    width = bbox.east - bbox.west + 360 * crosses
+    detail = max(width, bbox.north - bbox.south) / 500
+    parts = [
+        part for part in _parts(shapely.simplify(geometry, detail)) if part.geom_type == "Polygon"
+    ]
+    rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
+    # In continuous longitude: what is west of the box's west lies beyond the antimeridian.
+    return [
+        [(x + 360 if crosses and x < bbox.west else x, y) for x, y, *_ in ring.coords]
+        for ring in rings
+    ]
 
 
 def parse_bbox(value: str | Sequence[float]) -> BBox:

@@ -165,24 +165,34 @@ class TileRegistry:
             "bbox": self._bbox and ", ".join(f"{value:g}" for value in self._bbox),
         }
         facts |= {str(year): f"{count:,} tiles" for year, count in counts.items()}
-        cells = self._cells_there()
-        west = self._scope.column / 10 - 180
-        south = self._scope.row / 10 - 90
-        view = (west, south, west + self._scope.columns / 10, south + self._scope.rows / 10)
+        cells, view = self._cells_there()
         return facts, map_svg(cells=cells, view=view, label=f"tiles of {self.version}")
 
-    def _cells_there(self) -> NDArray[np.bool_]:
-        """Return which parts of the registry's own bbox have tiles, few enough for a small map."""
+    def _cells_there(self) -> tuple[NDArray[np.bool_], tuple[float, float, float, float]]:
+        """Return where tiles are, coarse enough for a small map, and the box that this covers."""
         import numpy as np
 
         from geotessera.notebook import WIDTH, any_in_blocks
 
         within = self._scope
         bits = self._index.year_bits(within)
-        spans = [bits[start:stop] for start, stop in within.spans()]
-        part = np.concatenate(spans)[:, within.row : within.row + within.rows]
+        part = np.concatenate([bits[start:stop] for start, stop in within.spans()])
+        part = part[:, within.row : within.row + within.rows]
+        ends = []  # of the columns and the rows that have any tile, and a margin
+        for axis in (1, 0):
+            there = np.flatnonzero(part.any(axis=axis))
+            margin = 5 + int(np.ptp(there)) // 10
+            last = part.shape[1 - axis]
+            ends += [max(int(there[0]) - margin, 0), min(int(there[-1]) + margin, last - 1) + 1]
+        first, end, bottom, top = ends
+        part = part[first:end, bottom:top]
+        west, south = (within.column + first) / 10 - 180, (within.row + bottom) / 10 - 90
+        side = -(-max(part.shape) // WIDTH)
         # North first, as pictures have it.
-        return any_in_blocks(part.T[::-1], -(-max(part.shape) // WIDTH))
+        cells = any_in_blocks(part.T[::-1], side)
+        rows, columns = cells.shape
+        top_edge = south + part.shape[1] / 10
+        return cells, (west, top_edge - rows * side / 10, west + columns * side / 10, top_edge)
 
     # --- Which tiles there are -----------------------------------------------------------
 

@@ -198,6 +198,27 @@ class GeoTesseraZarr:
     def __repr__(self) -> str:
         return f"GeoTesseraZarr({self.url!r}, years={self.years})"
 
+    def _repr_html_(self) -> str:
+        """Describe the store in a notebook, with its zones; nothing is asked of the store."""
+        from geotessera.notebook import card, few, map_svg
+
+        zones = sorted(self._zones.numbers)
+        strips = [(zone * 6 - 186, -80, zone * 6 - 180, 84) for zone in zones]
+        known = self.dataset
+        return card(
+            "GeoTesseraZarr",
+            {
+                "store": self.url,
+                "dataset": known and f"v{known.version} {known.variant}",
+                "model, build": ", ".join(filter(None, (self.model_version, self.build_version))),
+                "years": few(self.years),
+                "bands": self.n_bands,
+                "depths": few(list(self.depths)),
+                "UTM zones": few(zones),
+            },
+            map_svg(strips, label=f"{len(zones)} UTM zones", view=(-180, -90, 180, 90)),
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_cache": {}}  # datasets are opened anew in another process
 
