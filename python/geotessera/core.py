@@ -1030,6 +1030,79 @@ class GeoTessera:
     # --- Shared --------------------------------------------------------------------------
 
     @property
+    def export_coverage_map(
+        self,
+        output_file: StrPath | None = None,
+        dataset_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Return where the dataset has tiles, and write it as JSON if a file is given.
+
+        Parameters
+        ----------
+        output_file : path, optional
+            The summary: years and totals. Beside it the tiles of each year go to
+            ``coverage_{year}.json``, or ``coverage_{dataset_id}_{year}.json``.
+        dataset_id : str, optional
+            Of the dataset among others, such as ``"v1.1_cambridge"``.
+
+        Returns
+        -------
+        dict
+            ``tiles``: the years of each tile, ``{"lon,lat": [years]}``; ``no_coverage``: land
+            that has no tile; ``years``; ``metadata``: ``total_tiles``, ``total_landmasks``,
+            ``total_no_coverage`` and ``version``. Of a client with a `bbox`, what is within it.
+
+        Raises
+        ------
+        UnwritableDestination
+            (an `OSError`) if a file cannot be written.
+        """
+        from geotessera.coverage.files import document, write_summary
+        from geotessera.coverage.grid import Coverage
+
+        coverage = Coverage.of_registry(self.registry)
+        if output_file is not None:
+            write_summary(coverage, output_file, dataset_id)
+        return document(coverage)
+
+    def generate_coverage_texture(
+        self,
+        coverage_data: Mapping[str, Any],
+        output_file: StrPath | None = None,
+        tint_color: Sequence[int] | None = None,
+    ) -> str:
+        """Write a texture of the globe, 3600 × 1800 RGBA pixels, one for each 0.1° cell.
+
+        Parameters
+        ----------
+        coverage_data : mapping
+            What `export_coverage_map` returns.
+        output_file : path, optional
+            A PNG; by default ``coverage_texture.png`` in the current directory.
+        tint_color : sequence of 3 int, optional
+            (red, green, blue): shades of one colour, the fuller the more years. By default green
+            has all years, yellow the latest alone, brown an older one alone, blue some, and grey
+            is land without a tile.
+
+        Returns
+        -------
+        str
+            Path of the picture.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for keys that are no tiles, or a tint that is no colour.
+        UnwritableDestination
+            (an `OSError`) if the file cannot be written.
+        """
+        from geotessera.coverage.grid import Coverage
+        from geotessera.coverage.texture import write_texture
+
+        target = Path("coverage_texture.png" if output_file is None else output_file)
+        write_texture(Coverage.of_document(coverage_data), target, tint_color)
+        return str(target)
+
     def _place(self) -> str:
         """Where the store is that is read."""
         return str(self.registry.store.location)  # type: ignore[attr-defined]
