@@ -1029,7 +1029,6 @@ class GeoTessera:
 
     # --- Shared --------------------------------------------------------------------------
 
-    @property
     def export_coverage_map(
         self,
         output_file: StrPath | None = None,
@@ -1103,6 +1102,7 @@ class GeoTessera:
         write_texture(Coverage.of_document(coverage_data), target, tint_color)
         return str(target)
 
+    @property
     def _place(self) -> str:
         """Where the store is that is read."""
         return str(self.registry.store.location)  # type: ignore[attr-defined]

@@ -83,7 +83,7 @@ def survey_geotiffs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
 def _header(name: str) -> tuple[dict[str, Any], str]:
     import rasterio
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform_bounds
+    from rasterio.warp import transform, transform_bounds
 
     try:
         with rasterio.open(name) as dataset:
@@ -96,12 +96,13 @@ def _header(name: str) -> tuple[dict[str, Any], str]:
                 raise InputError(f"{name} has no CRS")
             bounds = [float(side) for side in transform_bounds(crs, "EPSG:4326", *dataset.bounds)]
             bands = dataset.count
+            if known:
+                lon, lat = known.lon, known.lat
+            else:
+                middle = dataset.xy(dataset.height // 2, dataset.width // 2)
+                lon, lat = (one[0] for one in transform(crs, "EPSG:4326", [middle[0]], [middle[1]]))
     except RasterioError as error:
         raise OSError(str(error)) from error
-    west, south, east, north = bounds
-    lon, lat = ((west + east) / 2, (south + north) / 2)
-    if known:
-        lon, lat = known.lon, known.lat
     return {
         "path": name,
         "bounds": bounds,
