@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geotessera import _native
 from geotessera.errors import FormatError, InputError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Codec:
             case "deflate":
                 return memoryview(zlib.compress(raw.data, DEFLATE_LEVEL))
             case "lzw":
-                return memoryview(_lzw_encode(raw))
+                return memoryview(_native.encode_lzw(raw))
         return raw.data
 
     def decode(
@@ -130,46 +131,14 @@ def _unzstd(data: bytes | memoryview) -> bytes:
     return decoded
 
 
-# GDAL's LZW has no other door than a TIFF: bytes are the one band of a raster of one tile.
-_LZW_SIDE = 16
-
-
-def _lzw_profile(size: int) -> dict[str, Any]:
-    from affine import Affine
-
-    width = -(-size // (_LZW_SIDE * 16)) * 16
-    return {
-        "driver": "GTiff", "height": _LZW_SIDE, "width": width, "count": 1, "dtype": "uint8",
-        "tiled": True, "blockxsize": width, "blockysize": _LZW_SIDE, "compress": "lzw",
-        "transform": Affine.scale(2.0, -2.0),  # it warns of rasters without
-    }  # fmt: skip
-
-
-def _lzw_encode(raw: NDArray[np.uint8]) -> bytes:
-    from rasterio.io import MemoryFile
-
-    from geotessera.mosaic.tiff import TILE_BYTES, TILE_OFFSETS, read_fields
-
-    profile = _lzw_profile(raw.size)
-    padded = raw
-    if profile["width"] * _LZW_SIDE != raw.size:
-        padded = np.zeros(profile["width"] * _LZW_SIDE, np.uint8)
-        padded[: raw.size] = raw
-    with MemoryFile() as memory:
-        with memory.open(**profile) as dataset:
-            dataset.write(padded.reshape(1, _LZW_SIDE, -1))
-        file = memory.read()
-    fields = read_fields(file)
-    offset, length = fields[TILE_OFFSETS].values()[0], fields[TILE_BYTES].values()[0]
-    return bytes(file[offset : offset + length])
-
-
 def _lzw_decode(data: bytes, size: int) -> bytes:
     from rasterio.io import MemoryFile
 
     from geotessera.mosaic.tiff import one_tile
 
-    profile = _lzw_profile(size)
-    file = one_tile(data, profile["width"], _LZW_SIDE, COMPRESSIONS["lzw"])
+    # GDAL's LZW has no other door than a TIFF: bytes are the one band of a raster of one tile.
+    side = 16
+    width = -(-size // (side * 16)) * 16
+    file = one_tile(data, width, side, COMPRESSIONS["lzw"])
     with MemoryFile(file) as memory, memory.open() as dataset:
         return bytes(dataset.read(1).tobytes()[:size])

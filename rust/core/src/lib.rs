@@ -13,6 +13,7 @@ mod gather;
 pub mod grid;
 pub mod lattice;
 pub mod level;
+pub mod lzw;
 pub mod mosaic;
 pub mod pca;
 pub mod records;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use geotessera_core::checksum::{self, Algorithm};
 use geotessera_core::threads;
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyBufferError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
+use crate::buffer::Bytes;
 use crate::error::to_py;
 
 /// Below this many bytes releasing the GIL costs more than the digest: `hashlib`'s number.
@@ -82,18 +82,12 @@ impl Hasher {
     /// Take in the next bytes: any C-contiguous buffer, without a copy.
     #[pyo3(signature = (data, /))]
     fn update(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let buffer = PyUntypedBuffer::get(data)?;
-        if !buffer.is_c_contiguous() {
-            return Err(PyBufferError::new_err("data must be a C-contiguous buffer"));
-        }
-        let length = buffer.len_bytes();
+        let buffer = Bytes::take(data)?;
+        let bytes = buffer.as_slice();
+        let length = bytes.len();
         if length == 0 {
             return Ok(());
         }
-        // SAFETY: the buffer is C-contiguous, `length` bytes long, and held until the end of
-        // this function. Who writes to it meanwhile gets the digest of a mixture, as with
-        // `hashlib`.
-        let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), length) };
         if length <= SMALL_FAST
             && let Ok(mut state) = self.0.try_lock()
             && (length < SMALL || state.algorithms().all(|each| each == Algorithm::Xxh128))

@@ -3,11 +3,13 @@
 use pyo3::prelude::*;
 
 mod array;
+mod buffer;
 mod checksum;
 mod chunks;
 mod coords;
 mod dequantize;
 mod error;
+mod lzw;
 mod mosaic;
 mod pca;
 mod points;
@@ -35,6 +37,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(chunks::shard_indexes, m)?)?;
     m.add_function(wrap_pyfunction!(coords::project, m)?)?;
     m.add_function(wrap_pyfunction!(coords::unproject, m)?)?;
+    m.add_function(wrap_pyfunction!(lzw::encode_lzw, m)?)?;
     m.add_function(wrap_pyfunction!(mosaic::mosaic, m)?)?;
     m.add_function(wrap_pyfunction!(pca::moments, m)?)?;
     m.add_function(wrap_pyfunction!(pca::project_bands, m)?)?;

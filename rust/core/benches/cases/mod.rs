@@ -4,6 +4,7 @@
 mod checksum;
 mod chunks;
 mod dequantize;
+mod lzw;
 mod mosaic;
 mod sample;
 mod utm;
@@ -90,6 +91,7 @@ pub fn all(size: Size) -> Vec<Case> {
         chunks::cases(size),
         utm::cases(size),
         checksum::cases(size),
+        lzw::cases(size),
     ]
     .into_iter()
     .flatten()
