@@ -28,6 +28,9 @@ WIDTH, HEIGHT = 360, 240
 _BOXES = 1500
 """Boxes that are drawn one by one; more are drawn as the cells of a coarse grid."""
 
+_DOTS = 200
+"""Cells that are drawn one by one, large enough to be seen."""
+
 _STEPS = (1.0, 2.0, 5.0)
 _DEGREES = (10.0, 15.0, 30.0, 45.0, 60.0, 90.0)
 _APART = 60  # pixels between two lines of the graticule, so that words fit
@@ -227,7 +230,7 @@ class _Sheet:
         if len(placed) > _BOXES:
             placed = [tuple(map(float, one)) for one in _coarse(placed)]  # type: ignore[misc]
         path = "".join(
-            f"M{left:.1f} {top:.1f}H{max(right, left + 1):.1f}V{max(bottom, top + 1):.1f}"
+            f"M{left:.1f} {top:.1f}H{max(right, left + 2):.1f}V{max(bottom, top + 2):.1f}"
             f"H{left:.1f}Z"
             for left, top, right, bottom in placed
         )
@@ -247,6 +250,21 @@ class _Sheet:
     def cells(self, cells: NDArray[np.bool_]) -> str:
         import numpy as np
 
+        rows, columns = cells.shape
+        found = np.argwhere(cells).tolist()
+        if len(found) <= _DOTS:
+            wide, high = (self.east - self.west) / columns, (self.north - self.south) / rows
+            return self.boxes(
+                [
+                    (
+                        self.west + col * wide,
+                        self.north - (row + 1) * high,
+                        self.west + (col + 1) * wide,
+                        self.north - row * high,
+                    )
+                    for row, col in found
+                ]
+            )
         pixels = np.zeros((*cells.shape, 4), np.uint8)
         pixels[cells] = (*bytes.fromhex(_INK[1:]), 220)
         return (
