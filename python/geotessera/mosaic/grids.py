@@ -61,7 +61,9 @@ def crs_code(crs: Any) -> int | str:
             )
         # to_epsg() guesses; the code stands for the CRS only if it gives the same one back.
         exact = epsg is not None and CRS.from_epsg(epsg) == found
-    except CRSError as error:
+    except InputError:
+        raise
+    except (CRSError, ValueError) as error:  # "EPSG:x" is a ValueError
         raise InputError(
             f"{crs!r} is no coordinate reference system: expected one like 'EPSG:4326' ({error})"
         ) from error

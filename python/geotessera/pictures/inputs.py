@@ -94,6 +94,7 @@ def rasters_below(
     if not path.exists():
         raise FileNotFoundError(f"there is no file or directory {path}")
     tiles = [tile for tile in discover_tiles(path) if year is None or tile.year == year]
+    tiles = [tile for tile in tiles if not _is_picture(tile)]
     if region is not None:
         wanted = set(region.select([_id(tile) for tile in tiles]))
         tiles = [tile for tile in tiles if _id(tile) in wanted]
@@ -107,6 +108,17 @@ def rasters_below(
     rasters = [_of_tile(tile, path, known, georeference) for tile in tiles]
     formats = {"geotiff" if isinstance(one.descriptor, GeoTiff) else "npy" for one in rasters}
     return PictureInput(rasters, "+".join(sorted(formats, reverse=True)))
+
+
+def _is_picture(tile: Tile) -> bool:
+    """Return whether a GeoTIFF is a picture itself, such as an earlier run made of the tiles."""
+    import rasterio
+
+    descriptor = tile.source().descriptor
+    if not isinstance(descriptor, GeoTiff):
+        return False
+    with rasterio.open(descriptor.path) as dataset:
+        return set(dataset.dtypes) == {"uint8"}
 
 
 def _id(tile: Tile) -> TileId:
