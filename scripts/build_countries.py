@@ -2,8 +2,11 @@
 
 Usage: build_countries.py WORLD_ATLAS ISO_COUNTRIES
 
-The arguments are the unpacked npm packages world-atlas (Natural Earth 1:50m as TopoJSON)
-and i18n-iso-countries (ISO 3166 codes and English names); see SOURCE.txt beside the result.
+The arguments are the unpacked npm packages world-atlas (Natural Earth 1:50m and 1:10m as
+TopoJSON) and i18n-iso-countries (ISO 3166 codes and English names); see SOURCE.txt beside
+the result. Outlines are those of 1:50m; what is too small for it comes from 1:10m. Places
+with an ISO code of their own that Natural Earth counts with another country are there twice:
+with it and by themselves.
 """
 
 from __future__ import annotations
@@ -29,9 +32,27 @@ UNNUMBERED = {
     "Siachen Glacier": ("Siachen Glacier", [], None, "KAS"),
 }
 
+# Places with a code of their own: whose polygons they are, and in which (west, south, east,
+# north) boxes.
+PARTS: dict[str, tuple[str, list[tuple[float, float, float, float]]]] = {
+    "BQ": ("Netherlands", [(-69, 12, -68, 13), (-64, 17, -62, 18)]),
+    "BV": ("Norway", [(3, -55, 4, -54)]),
+    "CC": ("Indian Ocean Ter.", [(96, -13, 97.5, -11)]),
+    "CX": ("Indian Ocean Ter.", [(105, -11, 106, -10)]),
+    "GF": ("France", [(-55, 2, -51, 6)]),
+    "GP": ("France", [(-62, 15.7, -60.9, 16.6)]),
+    "MQ": ("France", [(-61.4, 14.2, -60.7, 15)]),
+    "RE": ("France", [(55, -21.5, 56, -20.7)]),
+    "SJ": ("Norway", [(10, 74, 40, 81.5), (-10, 70.5, -7, 71.5)]),
+    "TK": ("New Zealand", [(-173, -10, -171, -8)]),
+    "YT": ("France", [(44.9, -13.1, 45.4, -12.5)]),
+}
+
 # Names in common use that neither source has.
 MORE_NAMES = {
+    "BQ": ["Bonaire, Sint Eustatius and Saba", "Caribbean Netherlands"],
     "BS": ["The Bahamas"],
+    "CC": ["Cocos Islands", "Keeling Islands"],
     "CD": ["Democratic Republic of the Congo", "DR Congo", "Congo-Kinshasa"],
     "CG": ["Republic of the Congo", "Congo-Brazzaville"],
     "CV": ["Cape Verde", "Republic of Cabo Verde"],
@@ -108,6 +129,8 @@ def _polygons(shape: dict[str, Any], arcs: list[list[tuple[float, float]]]) -> l
     out: list[Polygon] = []
     for polygon in polygons:
         rings = [_unwrapped(_ring(ring, arcs)) for ring in polygon]
+        if len(rings[0]) < 4:  # an islet that the source's own rounding left without an area
+            continue
         for turn in (-360, 0, 360):
             window = shapely.box(turn - 180, -90, turn + 180, 90)
             outline = shapely.make_valid(Polygon(rings[0], rings[1:]))
@@ -116,14 +139,45 @@ def _polygons(shape: dict[str, Any], arcs: list[list[tuple[float, float]]]) -> l
     return out
 
 
+def _shapes(path: Path) -> list[tuple[dict[str, Any], list[Polygon]]]:
+    """Return the countries of a file and their polygons."""
+    topology = json.loads(path.read_text())
+    arcs = _arcs(topology)
+    shapes = topology["objects"]["countries"]["geometries"]
+    return [(shape, _polygons(shape, arcs)) for shape in shapes]
+
+
+def _part(code: str, sources: list[list[tuple[dict[str, Any], list[Polygon]]]]) -> list[Polygon]:
+    """Return the polygons of a place that is counted with another: from the first that has any."""
+    owner, boxes = PARTS[code]
+    windows = [shapely.box(*box) for box in boxes]
+    for source in sources:
+        whole = [p for shape, ps in source if shape["properties"]["name"] == owner for p in ps]
+        found = [p for p in whole if any(window.covers(p) for window in windows)]
+        if found:
+            return found
+    raise ValueError(f"no polygon of {owner} is {code}")
+
+
 def main(atlas: Path, iso: Path) -> None:
     """Write the outlines."""
-    topology = json.loads((atlas / "countries-50m.json").read_text())
+    coarse, fine = (_shapes(atlas / f"countries-{scale}.json") for scale in ("50m", "10m"))
     codes = {row[2]: row[:2] for row in json.loads((iso / "codes.json").read_text())}
     english = json.loads((iso / "langs" / "en.json").read_text())["countries"]
-    arcs = _arcs(topology)
+    numbers = {a2: number for number, (a2, _) in codes.items()}
+    known_numbers = {shape.get("id") for shape, _ in coarse}
+    shapes = coarse + [
+        (shape, polygons)
+        for shape, polygons in fine
+        if "id" in shape and shape["id"] not in known_numbers
+    ]
+    for a2, (owner, _) in PARTS.items():
+        name = english[a2] if isinstance(english[a2], str) else english[a2][0]
+        whole = UNNUMBERED.get(owner, (owner,))[0]
+        shape = {"id": numbers[a2], "properties": {"name": name, "part_of": whole}}
+        shapes.append((shape, _part(a2, [coarse, fine])))
     features: dict[str, dict[str, Any]] = {}
-    for shape in topology["objects"]["countries"]["geometries"]:
+    for shape, polygons in shapes:
         short = shape["properties"]["name"]
         if "id" in shape:
             a2, a3 = codes[shape["id"]]
@@ -132,7 +186,6 @@ def main(atlas: Path, iso: Path) -> None:
             name = names[0] if "." in short else short
         else:
             name, names, a2, a3 = UNNUMBERED[short]
-        polygons = _polygons(shape, arcs)
         known = features.setdefault(
             name,
             {
@@ -144,6 +197,8 @@ def main(atlas: Path, iso: Path) -> None:
         others = {*known["properties"]["names"], short, *names} - {name}
         known["properties"]["names"] = sorted(others)
         known["polygons"] += polygons
+        if "part_of" in shape["properties"]:
+            known["properties"]["part_of"] = shape["properties"]["part_of"]
     for feature in features.values():
         # Rounding the vertices can make a ring touch itself; this rounds and mends.
         outline = shapely.set_precision(shapely.union_all(feature.pop("polygons")), 1e-4)
@@ -163,6 +218,11 @@ def main(atlas: Path, iso: Path) -> None:
     text = json.dumps(collection, ensure_ascii=False, separators=(",", ":")).encode()
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_bytes(gzip.compress(text, 9, mtime=0))
+    absent = {a2 for a2, _ in codes.values()} - {
+        one["properties"]["iso_a2"] for one in features.values()
+    }
+    if absent:
+        raise SystemExit(f"no outline for {sorted(absent)}")
     print(f"{len(features)} countries, {OUT.stat().st_size:,} bytes: {OUT}")
 
 

@@ -82,7 +82,7 @@ def test_the_process_s_lookup():
 def test_every_outline_is_sound_and_reaches_its_box():
     names = CountryLookup().list_countries()
     assert names == sorted(set(names))
-    assert len(names) == 240
+    assert len(names) == 254
     for feature in country._features():
         outline = shapely.geometry.shape(feature["geometry"])
         assert outline.is_valid, feature["properties"]
@@ -129,3 +129,81 @@ def test_beside_natural_earth_s_own():
     for row in coarse.itertuples():
         for name in (row.ADMIN, row.NAME, row.NAME_LONG):
             lookup.find(name)
+
+
+# The ISO 3166-1 list that comes with the time zone database.
+ISO_3166 = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ
+BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM
+DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS
+GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN
+KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ
+MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM
+PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV
+SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI
+VN VU WF WS YE YT ZA ZM ZW
+"""
+ISO_CODES = ISO_3166.split()
+
+
+def test_every_iso_code_has_an_outline():
+    assert len(ISO_CODES) == 249
+    lookup = CountryLookup()
+    names = [lookup.find(code) for code in ISO_CODES]
+    assert len(set(names)) == 249
+    assert all(
+        lookup.find(code.lower()) == name for code, name in zip(ISO_CODES, names, strict=True)
+    )
+
+
+def _cells_of(bbox):
+    columns = range(int((bbox.west + 180) * 10), int((bbox.east + 180) * 10) + 1)
+    rows = range(int((bbox.south + 90) * 10), int((bbox.north + 90) * 10) + 1)
+    return [((c * 10 - 17995) / 100, (r * 10 - 8995) / 100) for c in columns for r in rows]
+
+
+def test_small_states_select_tiles():
+    small = 0
+    for code in ISO_CODES:
+        region = Region.from_country(code)
+        west, _, east, north = region.bbox
+        if 0 < east - west < 2 and north - region.bbox.south < 2:
+            small += 1
+            assert region.overlaps(_cells_of(region.bbox)).any(), code
+    assert small > 50
+
+
+@pytest.mark.parametrize(
+    ("code", "lon", "lat"),
+    [
+        ("GI", -5.353, 36.14),
+        ("TV", 179.195, -8.52),
+        ("BV", 3.36, -54.42),
+        ("GF", -52.33, 4.93),
+        ("RE", 55.45, -20.9),
+        ("SJ", 15.65, 78.22),
+        ("YT", 45.2, -12.8),
+        ("BQ", -68.27, 12.16),
+        ("TK", -172.49, -8.55),
+        ("CX", 105.67, -10.45),
+        ("CC", 96.83, -12.19),
+        ("UM", 166.63, 19.29),
+        ("VA", 12.453, 41.903),
+        ("MC", 7.42, 43.735),
+        ("NR", 166.93, -0.53),
+    ],
+)
+def test_small_places_are_where_they_are(code, lon, lat):
+    outline = shapely.geometry.shape(CountryLookup().get_outline(code))
+    assert outline.distance(shapely.Point(lon, lat)) < 0.03
+
+
+def test_parts_are_in_their_countries_too():
+    features = {one["properties"]["name"]: one for one in country.country_features()}
+    parts = [one for one in features.values() if "part_of" in one["properties"]]
+    assert len(parts) == 11
+    for part in parts:
+        if part["properties"]["iso_a2"] == "BV":  # too small for its country at 1:50m
+            continue
+        whole = shapely.geometry.shape(features[part["properties"]["part_of"]]["geometry"])
+        assert whole.covers(shapely.geometry.shape(part["geometry"])), part["properties"]

@@ -50,7 +50,7 @@ def country_features() -> list[dict[str, Any]]:
     """Return all countries as GeoJSON features, to be read only.
 
     In the order of their names, with properties ``name``, ``names`` (others), ``iso_a2``
-    and ``iso_a3`` (or None).
+    and ``iso_a3`` (or None); ``part_of`` is the country whose outline has them too.
     """
     return _features()
 
@@ -85,7 +85,9 @@ def _by_name() -> dict[str, dict[str, Any]]:
 class CountryLookup:
     """Find countries by name or code.
 
-    Natural Earth 1:50m outlines, which come with the package; nothing is downloaded.
+    Natural Earth 1:50m outlines (1:10m of what is too small for it), which come with the
+    package; nothing is downloaded. All codes of ISO 3166-1 are known. Territories with a code
+    of their own, such as Réunion, are part of their country's outline, too.
 
     Parameters
     ----------
