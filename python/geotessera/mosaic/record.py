@@ -44,6 +44,8 @@ class Record:
         What decides its bytes; a record of anything else is begun anew.
     resume : bool
         Whether to go on from what is there.
+    path : Path, optional
+        The record's own file; by default a hidden one beside the target.
 
     Raises
     ------
@@ -58,12 +60,14 @@ class Record:
         Whether nothing was there to go on from.
     """
 
-    def __init__(self, target: Path, identity: str, *, resume: bool = True) -> None:
+    def __init__(
+        self, target: Path, identity: str, *, resume: bool = True, path: Path | None = None
+    ) -> None:
         self.target = target
-        self.path = work_path(target, ".jsonl")
+        self.path = path or work_path(target, ".jsonl")
         self._entries: dict[Place, Entry] = {}
         with writing_to(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(self.path, flags, 0o666)
         try:
