@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from geotessera.cli import demo, download, info, mosaic, sample, serve, verify, version, visualize
+from geotessera.cli import (
+    coverage,
+    demo,
+    download,
+    info,
+    mosaic,
+    sample,
+    serve,
+    verify,
+    version,
+    visualize,
+)
 from geotessera.cli.errors import INTERRUPTED, USAGE, UsageError, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
 from geotessera.cli.signals import Terminated
@@ -178,6 +189,7 @@ def _root(
 
 
 app.command(cls=_Command)(info.info)
+app.command(cls=_Command)(coverage.coverage)
 app.command(cls=_Command)(download.download)
 app.command(cls=_Command)(mosaic.mosaic)
 app.command(cls=_Command)(sample.sample)

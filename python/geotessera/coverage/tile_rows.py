@@ -99,6 +99,11 @@ class TileRows:
         """Rows that are embedded, and not mostly refused."""
         return self.embedded & ~self.refused
 
+    def of(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return some of the rows."""
+        columns = (self.places, self.year, self.boxes, self.embedded, self.refused)
+        return type(self)(*(column[chosen] for column in columns))  # type: ignore[arg-type]
+
     def states(
         self, year: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, str, str]]:
