@@ -25,11 +25,11 @@ from geotessera.errors import (
 from geotessera.layout import TileFiles
 from geotessera.mosaic import budget, plan_region, render
 from geotessera.mosaic import write as writing
-from geotessera.mosaic.codecs import COMPRESSIONS, Codec
 from geotessera.mosaic.geotiffs import scales_path
 from geotessera.mosaic.record import Record
 from geotessera.mosaic.write import write_mosaic
 from geotessera.sources import NpyTile
+from geotessera.tiff.codecs import COMPRESSIONS, Codec
 from geotessera.types import Block, Provenance, Window
 
 if TYPE_CHECKING:

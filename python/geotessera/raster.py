@@ -9,7 +9,6 @@ import numpy as np
 
 from geotessera.errors import InputError
 from geotessera.mosaic.build import plan_files
-from geotessera.mosaic.codecs import Codec
 from geotessera.mosaic.execute import render
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
@@ -17,6 +16,7 @@ from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.write import write_mosaic
 from geotessera.remote.partfile import atomic_path
 from geotessera.sources.base import check_bands
+from geotessera.tiff.codecs import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -268,7 +268,7 @@ def _format(path: Path | None, fmt: _Format | None, dry_run: bool) -> str:
 
 def _check(job: _Job) -> None:
     """Refuse what could only fail later."""
-    from geotessera.mosaic.codecs import COMPRESSIONS
+    from geotessera.tiff.codecs import COMPRESSIONS
 
     if job.quantized and job.method != "nearest":
         raise UsageError("--quantized copies pixels as they are: leave out --resampling")

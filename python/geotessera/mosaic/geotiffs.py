@@ -10,10 +10,9 @@ import numpy as np
 from geotessera import _native
 from geotessera.datasets import dataset_tags
 from geotessera.export import SOURCE_BANDS_TAG
-from geotessera.mosaic.codecs import Codec
-from geotessera.mosaic.tiff import describe
-from geotessera.mosaic.tiff_file import BLOCK, TiffFile, row_major
+from geotessera.mosaic.record import work_path
 from geotessera.remote.partfile import PartFile, writing_to
+from geotessera.tiff import BLOCK, Codec, TiffFile, describe, row_major
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.record import Record
-    from geotessera.mosaic.tiff import Field
+    from geotessera.tiff.fields import Field
     from geotessera.types import Layout
 
 __all__ = ["DIGEST_TAG", "GeoTiffs", "scales_path", "tags_of"]
@@ -115,8 +114,8 @@ class GeoTiffs:
             shape = plan.grid.height, plan.grid.width, bands
             self._files.append(
                 TiffFile(
-                    len(self._files), path, shape, dtype, fill, codec, record,
-                    overviews=overviews or cog,
+                    len(self._files), path, work_path(path, ".tif"), shape, dtype, fill, codec,
+                    record, overviews=overviews or cog,
                 )
             )  # fmt: skip
         image = self._files[0].images[0]

@@ -258,6 +258,25 @@ class MosaicPlan:
             f"{len(self.rasters)} rasters, {self.method}, {format_bytes(self.nbytes)}>"
         )
 
+    def _repr_html_(self) -> str:
+        """Describe the plan in a notebook, with the rasters where they are."""
+        from geotessera.mosaic.grids import period_of
+        from geotessera.notebook import card, map_svg
+
+        title, *lines = str(self).splitlines()
+        a, _, left, _, e, top = self.grid.transform
+        boxes = [
+            (left + a * col, top + e * (row + height), left + a * (col + width), top + e * row)
+            for row, col, height, width in self.reaches
+        ]
+        drawing = map_svg(
+            boxes,
+            label=f"{len(boxes)} rasters on the mosaic's grid",
+            view=self.grid.bounds,
+            degrees=period_of(self.grid.epsg_or_wkt) == 360,
+        )
+        return card(title, {line[2:10].strip(): line[11:] for line in lines}, drawing)
+
     def __hash__(self) -> int:
         """Hash by the digest."""
         return hash(self.digest)

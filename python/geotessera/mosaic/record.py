@@ -16,13 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from geotessera.tiff.file import Entry, Place
+
 __all__ = ["Record", "work_path"]
-
-type Place = tuple[int, int, int, int]
-"""A block: number of the file, level, row and column."""
-
-type Entry = tuple[int, ...]
-"""What is known of a finished block: where it is, its length, its CRC-32."""
 
 
 def work_path(target: Path, suffix: str) -> Path:

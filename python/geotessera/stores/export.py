@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import NoOverlapError
-from geotessera.mosaic.codecs import Codec
 from geotessera.mosaic.geotiffs import DIGEST_TAG
 from geotessera.mosaic.write import write_mosaic
 from geotessera.sidecar import check_dataset_dir, write_tessera_metadata
@@ -21,6 +20,7 @@ from geotessera.stores.zones import (
     zone_bounds,
     zones_of_box,
 )
+from geotessera.tiff.codecs import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,34 +11,65 @@ import os
 import struct
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from geotessera.mosaic.codecs import COMPRESSIONS
-from geotessera.mosaic.record import work_path
-from geotessera.mosaic.tiff import GHOST, HEADER_BYTES, Image, header, image_fields, serialize
 from geotessera.remote.disk import write_at
 from geotessera.remote.partfile import writing_to
+from geotessera.tiff.codecs import COMPRESSIONS
+from geotessera.tiff.fields import GHOST, HEADER_BYTES, Image, header, image_fields, serialize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from geotessera.mosaic.codecs import Codec
-    from geotessera.mosaic.record import Record
-    from geotessera.mosaic.tiff import Field
+    from geotessera.tiff.codecs import Codec
+    from geotessera.tiff.fields import Field
 
-__all__ = ["BLOCK", "TiffFile", "row_major"]
+__all__ = ["BLOCK", "Blocks", "MemoryBlocks", "TiffFile", "row_major"]
 
 BLOCK = 256
 """Side of a file's block in pixels: 8.4 MB of 128 int8 bands, what a reader fetches for one."""
 
 _FRAME = 4  # bytes of a block's length before it, and of its end again behind it
 _COPY_BYTES = 8 << 20
+
+type Place = tuple[int, int, int, int]
+"""A block: number of the file, level, row and column."""
+
+type Entry = tuple[int, ...]
+"""What is known of a finished block: where it is, its length, its CRC-32."""
+
+
+class Blocks(Protocol):
+    """The finished blocks of files that are being made."""
+
+    fresh: bool
+    """Whether there were none to go on from."""
+
+    def __contains__(self, place: Place, /) -> bool: ...
+    def __getitem__(self, place: Place, /) -> Entry: ...
+    def items(self) -> Iterable[tuple[Place, Entry]]:
+        """Return all of them."""
+        ...
+
+    def add(self, place: Place, entry: Entry) -> None:
+        """Note that a block is finished."""
+        ...
+
+
+class MemoryBlocks(dict[Place, Entry]):
+    """The finished blocks of files that are made in one go."""
+
+    fresh = True
+
+    def add(self, place: Place, entry: Entry) -> None:
+        """Note that a block is finished."""
+        self[place] = entry
 
 
 class TiffFile:
@@ -49,7 +80,9 @@ class TiffFile:
     number : int
         Its number in the record.
     target : Path
-        Its final name.
+        Its final name, for errors.
+    path : Path
+        Its name until it is finished.
     shape : tuple of int
         Rows, columns, bands.
     fill : float
@@ -60,11 +93,12 @@ class TiffFile:
         self,
         number: int,
         target: Path,
+        path: Path,
         shape: tuple[int, int, int],
         dtype: str,
         fill: float,
         codec: Codec,
-        record: Record,
+        record: Blocks,
         *,
         overviews: bool,
     ) -> None:
@@ -75,7 +109,7 @@ class TiffFile:
         self.fill = fill
         self.codec = codec
         self.images = Image.pyramid(shape[0], shape[1], BLOCK, overviews=overviews)
-        self.path = work_path(target, ".tif")
+        self.path = path
         self._record = record
         self._lock = threading.Lock()
         with writing_to(target):

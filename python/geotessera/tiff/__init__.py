@@ -1,0 +1,16 @@
+"""GeoTIFFs written block by block, by many threads; GDAL describes them and reads them back."""
+
+from geotessera.tiff.codecs import COMPRESSIONS, Codec
+from geotessera.tiff.fields import describe
+from geotessera.tiff.file import BLOCK, Blocks, MemoryBlocks, TiffFile, row_major
+
+__all__ = [
+    "BLOCK",
+    "COMPRESSIONS",
+    "Blocks",
+    "Codec",
+    "MemoryBlocks",
+    "TiffFile",
+    "describe",
+    "row_major",
+]
