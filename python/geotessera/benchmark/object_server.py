@@ -7,14 +7,17 @@ hundred of them takes more time than the clients that are measured on the same p
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
     from pathlib import Path
+
+__all__ = ["serve"]
 
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 
@@ -38,16 +41,19 @@ class Server(asyncio.Protocol):
         self.pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Answer whole requests after the latency."""
         self.pending += data
         while b"\r\n\r\n" in self.pending:
             head, _, self.pending = self.pending.partition(b"\r\n\r\n")
             asyncio.get_running_loop().call_later(self.latency, self.answer, head)
 
     def answer(self, head: bytes) -> None:
+        """Answer one request."""
         line, *fields = head.split(b"\r\n")
         method, target, _ = line.split(b" ", 2)
         headers = {
@@ -56,8 +62,8 @@ class Server(asyncio.Protocol):
         }
         body, extra, status = self.content(target.decode(), headers.get(b"range"))
         self.traffic["requests"] += 1
-        self.traffic["data"] += b"/c/" in target
-        self.traffic["bytes"] += len(body)
+        self.traffic["data_requests"] += b"/c/" in target
+        self.traffic["sent"] += len(body)
         length = b"Content-Length: %d\r\n" % len(body)
         start = b"HTTP/1.1 %s\r\n%s%sAccept-Ranges: bytes\r\n\r\n" % (status, length, extra)
         self.transport.writelines([start, b"" if method == b"HEAD" else body])
@@ -85,26 +91,23 @@ class Server(asyncio.Protocol):
         return body, extra, b"206 Partial Content"
 
 
-def serve(root: Path, latency: float, pipe: Connection) -> None:
-    """Serve until told to stop; say how much was asked between two questions."""
-    asyncio.run(_serve(root, latency, pipe))
-
-
-async def _serve(root: Path, latency: float, pipe: Connection) -> None:
+async def serve(root: Path, latency: float) -> None:
+    """Serve until the standard input ends; answer its lines with what was asked since."""
     loop = asyncio.get_running_loop()
-    traffic = {"requests": 0, "bytes": 0, "data": 0}
+    traffic = dict.fromkeys(("requests", "sent", "data_requests"), 0)
     listener = await loop.create_server(
         lambda: Server(root, latency, traffic), "127.0.0.1", 0, backlog=1024
     )
     done = asyncio.Event()
 
     def told() -> None:
-        if pipe.recv() != "report":
+        if not sys.stdin.readline():
+            loop.remove_reader(sys.stdin.fileno())
             done.set()
             return
-        pipe.send(tuple(traffic.values()))
+        print(json.dumps(traffic), flush=True)
         traffic.update(dict.fromkeys(traffic, 0))
 
-    loop.add_reader(pipe.fileno(), told)
-    pipe.send(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    loop.add_reader(sys.stdin.fileno(), told)
+    print(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", flush=True)
     await done.wait()

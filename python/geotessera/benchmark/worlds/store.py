@@ -5,21 +5,26 @@ All 60 zones have 1.82 million rows and 9 years of metadata, as published; zone 
 pixels in 40 other shards. About 1.3 GB; read by both packages from the same bytes.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
-import shutil
-import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from geotessera.testing import Pattern, SampleStore
 from geotessera.testing.store_pixels import to_lonlat
 from geotessera.testing.terrain import Embedder, landscape
 from geotessera.types import GridSpec, Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["build"]
 
 SHARD = 4096
 ROWS, COLUMNS = 445 * SHARD, 18 * SHARD
@@ -48,6 +53,7 @@ class LandscapePixels:
         self.embedder = Embedder(128)
 
     def read(self, grid: GridSpec, year: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Return values, bands first, and scales of a grid."""
         view = landscape(grid, year, 0)
         values = np.empty((128, grid.height, grid.width), np.int8)
         scales = np.empty((grid.height, grid.width), np.float32)
@@ -59,20 +65,14 @@ class LandscapePixels:
         return values, scales
 
 
-def store_world(world: Path, zones: int = 60) -> Path:
-    """Write the store, or reuse it where it is complete, and return its path."""
-    path = world / "store"
-    marker = world / "store-complete"
-    if marker.exists():
-        return path
-    shutil.rmtree(path, ignore_errors=True)
-    grids = (
-        [grid_of_zone(zone) for zone in range(1, zones + 1)] if zones > 1 else [grid_of_zone(ZONE)]
-    )
+def build(root: Path, zones: int) -> None:
+    """Write the store and, beside it, the points and boxes that are asked for."""
+    root.mkdir(parents=True)
+    numbers = range(1, zones + 1) if zones > 1 else (ZONE,)
     # Metadata and axes of all zones first, then the pixels of one year of one zone.
     store = SampleStore.build(
-        path,
-        grids=grids,
+        root / "store",
+        grids=[grid_of_zone(zone) for zone in numbers],
         years=YEARS,
         depths=(4, 16),
         pixels=Pattern(128),
@@ -81,11 +81,17 @@ def store_world(world: Path, zones: int = 60) -> Path:
         shard=SHARD,
     )
     fill(store)
-    marker.touch()
-    return path
+    for name, count, spread in (
+        ("1k", 1000, False),
+        ("100k", 100_000, False),
+        ("spread", 1000, True),
+    ):
+        np.save(root / f"points-{name}.npy", points(count, spread=spread))
+    (root / "boxes.json").write_text(json.dumps({"utm": box(), "year": YEAR}))
 
 
 def grid_of_zone(zone: int) -> GridSpec:
+    """Return a grid as published: rows from the pole to the equator."""
     return GridSpec(32600 + zone, (10.0, 0.0, LEFT, 0.0, -10.0, TOP), ROWS, COLUMNS)
 
 
@@ -96,7 +102,7 @@ def fill(store: SampleStore) -> None:
     quarters = [
         Window(MEETING[0] + y, MEETING[1] + x, 1152, 1152) for y in (-1152, 0) for x in (-1152, 0)
     ]
-    group = zarr.open_group(store.path, path=f"utm{ZONE}", mode="r+")
+    group: Any = zarr.open_group(store.path, path=f"utm{ZONE}", mode="r+")
     step = YEARS.index(YEAR)
 
     def write(window: Window) -> None:
@@ -104,9 +110,9 @@ def fill(store: SampleStore) -> None:
         rows = slice(window.row, window.row + window.height)
         cols = slice(window.col, window.col + window.width)
         for depth in store.depths:
-            group[f"embeddings_d{depth}"][step, :, rows, cols] = values[:depth]  # type: ignore[index]
-        group["scales"][step, rows, cols] = scales  # type: ignore[index]
-        group["embeddings"][step, :, rows, cols] = values  # type: ignore[index]
+            group[f"embeddings_d{depth}"][step, :, rows, cols] = values[:depth]
+        group["scales"][step, rows, cols] = scales
+        group["embeddings"][step, :, rows, cols] = values
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, (*quarters, *FIELDS)))
@@ -130,43 +136,3 @@ def box(pixels: int = 2000) -> tuple[float, float, float, float]:
     half = 5.0 * pixels
     x, y = LEFT + 10 * MEETING[1], TOP - 10 * MEETING[0]
     return x - half + 1, y - half + 1, x + half - 1, y + half - 1
-
-
-def lonlat_box(pixels: int = 1900) -> tuple[float, float, float, float]:
-    """Return a box in degrees, whose UTM envelope has a few more pixels than asked for."""
-    west, south, east, north = box(pixels)
-    lon, lat = to_lonlat(
-        grid_of_zone(ZONE),
-        np.array([west, east, west, east]),
-        np.array([south, south, north, north]),
-    )
-    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
-
-
-def build(world: Path, zones: int = 60) -> None:
-    """Write the store and, beside it, the points and boxes that the benchmarks read."""
-    world.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = store_world(world, zones)
-    for name, count, spread in (
-        ("1k", 1000, False),
-        ("100k", 100_000, False),
-        ("spread", 1000, True),
-    ):
-        np.save(world / f"points-{name}.npy", points(count, spread=spread))
-    (world / "boxes.json").write_text(
-        json.dumps({"path": str(path), "utm": box(), "lonlat": lonlat_box(), "year": YEAR})
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("world", type=Path)
-    parser.add_argument("--zones", type=int, default=60)
-    options = parser.parse_args()
-    build(options.world, options.zones)
-
-
-if __name__ == "__main__":
-    main()

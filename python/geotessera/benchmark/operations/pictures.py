@@ -1,0 +1,63 @@
+"""Pictures, web maps and coverage maps."""
+
+from __future__ import annotations
+
+from geotessera.benchmark.model import OURS, Call, Operation, Target
+
+__all__ = ["OPERATIONS"]
+
+
+def _pair(task: str, **options: object) -> tuple[Call, Call]:
+    return Call(OURS, task, options), Call("upstream", task, options)
+
+
+OPERATIONS = (
+    Operation(
+        "picture.visualize",
+        "geotessera visualize of nine local tiles (ours of every pixel, upstream's of 100,000)",
+        _pair("pictures.visualize"),
+        ("tiles",),
+        (7.4e6, "pixel"),
+        rounds=1,
+        targets=(Target(6, "faster", 5), Target(6, "peak", 500e6)),
+        requires="geotessera.cli.visualize",
+    ),
+    Operation(
+        "picture.webmap",
+        "web map of that mosaic, zoom 8 to 15, against gdal2tiles with as many processes",
+        (
+            Call(OURS, "pictures.webmap"),
+            Call("gdal2tiles", "pictures.gdal2tiles"),
+        ),
+        ("tiles",),
+        rounds=1,
+        setup=(Call(OURS, "pictures.mosaic"),),
+        targets=(Target(6, "faster", 3, "gdal2tiles"),),
+        requires="geotessera.cli.webmap",
+        quick=False,
+    ),
+    Operation(
+        "picture.coverage",
+        "coverage map of a registry of 4.6 million rows",
+        _pair("pictures.coverage"),
+        ("planet",),
+        (4.6e6, "row"),
+        rounds=1,
+        setup=(Call(OURS, "registries.query", {"box": "city"}),),
+        targets=(Target(6, "faster", 10),),
+        requires="geotessera.coverage",
+        quick=False,
+    ),
+    Operation(
+        "picture.texture",
+        "texture of the same for a globe",
+        _pair("pictures.texture"),
+        ("planet",),
+        (4.6e6, "row"),
+        rounds=1,
+        setup=(Call(OURS, "registries.query", {"box": "city"}),),
+        targets=(Target(6, "faster", 10),),
+        requires="geotessera.coverage",
+        quick=False,
+    ),
+)
