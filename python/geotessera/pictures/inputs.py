@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotessera.cells import cell_of_centre
+from geotessera.cells import COLUMNS, cell_of_centre, cells_of_box
 from geotessera.errors import FormatError, InputError
 from geotessera.layout import local_tile_files, npy_identity
 from geotessera.mosaic.rasters import MosaicRaster
@@ -96,8 +96,7 @@ def rasters_below(
     tiles = [tile for tile in discover_tiles(path) if year is None or tile.year == year]
     tiles = [tile for tile in tiles if not _is_picture(tile)]
     if region is not None:
-        wanted = set(region.select([_id(tile) for tile in tiles]))
-        tiles = [tile for tile in tiles if _id(tile) in wanted]
+        tiles = [tile for tile in tiles if _lies_in(tile, region)]
     years = sorted({tile.year for tile in tiles})
     if len(years) > 1:
         raise InputError(
@@ -108,6 +107,17 @@ def rasters_below(
     rasters = [_of_tile(tile, path, known, georeference) for tile in tiles]
     formats = {"geotiff" if isinstance(one.descriptor, GeoTiff) else "npy" for one in rasters}
     return PictureInput(rasters, "+".join(sorted(formats, reverse=True)))
+
+
+def _lies_in(tile: Tile, region: Region) -> bool:
+    """Return whether a tile lies in a region; a raster that is no cell is kept for later."""
+    cell = cell_of_centre(tile.lon, tile.lat)
+    if cell is None:
+        return True
+    box = cells_of_box(region.bbox)
+    across = (cell[0] - box.column) % COLUMNS < box.columns
+    in_box = across and box.row <= cell[1] < box.row + box.rows
+    return in_box and (region.geometry is None or bool(region.select([_id(tile)])))
 
 
 def _is_picture(tile: Tile) -> bool:
