@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from geotessera.cli.coverage_report import Request, report
 from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.options import DatasetOptions, Json, Verbose, takes_dataset
 from geotessera.cli.output import Output
+from geotessera.cli.selectors import optional_region
 from geotessera.datasets import (
     BASE_URL,
     base_url_from,
@@ -203,14 +205,9 @@ def _color(text: str) -> Any:
 
 
 def _region(out: Output, **selectors: str | None) -> Region | None:
-    if not any(value is not None for value in selectors.values()):
+    region = optional_region(selectors, usage=True)
+    if region is None:
         return None
-    from geotessera.regions import choose_region
-
-    try:
-        region = choose_region(**selectors)
-    except InputError as error:
-        raise UsageError(str(error)) from error
     if selectors["country"] is not None:
         out.say(f"Country: {region.name}")
     west, south, east, north = region.bbox
@@ -224,8 +221,7 @@ def _region(out: Output, **selectors: str | None) -> Region | None:
 def _read(out: Output, dataset: DatasetOptions) -> Coverage:
     from geotessera.coverage import Coverage
 
-    with out.progress("Reading the registry") as progress:
-        progress(0, 1, "")
+    with out.progress("Reading the registry"):
         return Coverage.of_registry(dataset.client().registry)
 
 
@@ -248,16 +244,14 @@ def _several(out: Output, request: Request, dataset: DatasetOptions) -> None:
     from geotessera.coverage import draw_sources
     from geotessera.coverage.maps import source_color
 
-    asked = _asked(dataset)
     found: dict[int, Coverage] = {}
-    for number, (version, variant) in enumerate(asked):
-        one = dataclasses.replace(dataset, version=version, variant=variant)
-        try:
-            found[number] = _read(out, one)
-        except (GeoTesseraError, OSError) as error:
-            name = f"{version_path(version)}-{variant}"
-            out.note(f"Warning: {name} is left out: {describe(error)}")
-            request.skipped.append({"dataset": name, "reason": describe(error)})
+    for number, ((version, variant), read) in enumerate(_read_each(out, dataset)):
+        if not isinstance(read, Exception):
+            found[number] = read
+            continue
+        name = f"{version_path(version)}-{variant}"
+        out.note(f"Warning: {name} is left out: {describe(read)}")
+        request.skipped.append({"dataset": name, "reason": describe(read)})
     if not found:
         raise RegistryError("none of the datasets could be read: there is nothing to draw")
     sources = {(normalize_version(one.version), one.variant): one for one in found.values()}
@@ -272,6 +266,25 @@ def _several(out: Output, request: Request, dataset: DatasetOptions) -> None:
         **request.look,
     )
     report(out, request, list(found.values()), colors)
+
+
+def _read_each(
+    out: Output, dataset: DatasetOptions
+) -> list[tuple[tuple[str, str], Coverage | Exception]]:
+    """Return the datasets that are to be drawn, and what each has, or why it cannot be read."""
+    from geotessera.coverage import Coverage
+
+    def attempt(identity: tuple[str, str]) -> Coverage | Exception:
+        one = dataclasses.replace(dataset, version=identity[0], variant=identity[1])
+        try:
+            return Coverage.of_registry(one.client().registry)
+        except (GeoTesseraError, OSError) as error:
+            return error
+
+    asked = _asked(dataset)
+    # At once: a server that does not answer is given half a minute.
+    with out.progress("Reading the registries"), ThreadPoolExecutor(len(asked)) as pool:
+        return list(zip(asked, pool.map(attempt, asked), strict=True))
 
 
 def _asked(dataset: DatasetOptions) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from geotessera.cli.options import (
     takes_dataset,
 )
 from geotessera.cli.output import Output
+from geotessera.cli.selectors import optional_region
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import EmptySelectionError, InputError, TileError
 from geotessera.remote.connections import check_jobs
@@ -237,16 +238,13 @@ def _paths(paths: list[Path]) -> tuple[Path | None, Path]:
 
 
 def _region(given: Path | None, regions: Mapping[str, Any]) -> Region | None:
-    from geotessera.regions import choose_region
-
-    if any(value is not None for value in regions.values()):
-        return choose_region(**regions)
-    if given is None:
+    region = optional_region(regions)
+    if region is None and given is None:
         raise UsageError(
             "Missing argument OUTPUT_FILE; of a region, given by --bbox, --tile, --region-file "
             "or --country, OUTPUT_FILE alone is enough"
         )
-    return None
+    return region
 
 
 def _look(

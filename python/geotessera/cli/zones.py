@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.cli.errors import UsageError
 from geotessera.cli.options import parse_bands
 from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.selectors import region_from
 from geotessera.cli.sources import choose_store, name_of
 from geotessera.errors import DatasetMismatchError
 
@@ -63,11 +64,9 @@ def download_zones(
     may_read_tiles : bool
         Whether a mirror without a store is read by its tiles.
     """
-    from geotessera.regions import choose_region
-
     if not may_read_tiles:
         _check_options(job)
-    chosen = choose_region(**region)
+    chosen = region_from(region)
     _check_directory(job, dataset, may_read_tiles=may_read_tiles)
     client = choose_store(
         output,
