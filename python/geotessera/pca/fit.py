@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geotessera.errors import InputError
 from geotessera.pca.model import PcaModel
+from geotessera.pca.moments import Moments
 from geotessera.pca.strips import each, strips
-from geotessera.sources.floats import as_float
-from geotessera.types import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from geotessera.pca.strips import Pixels
+    from numpy.typing import NDArray
+
+    from geotessera.pca.strips import Opened, Pixels
     from geotessera.types import ProgressCallback
 
-__all__ = ["fit"]
+__all__ = ["check_components", "fit"]
 
 
 def fit(
@@ -27,32 +29,111 @@ def fit(
     standardize: bool = True,
     progress: ProgressCallback | None = None,
 ) -> PcaModel:
-    """Fit principal components to every valid pixel of some sources."""
-    count, sums, products = 0, np.zeros(0), np.zeros((0, 0))
-    for pixels in each(sources, progress, "Fitting components"):
-        for _, strip in strips(pixels):
-            values = as_float(strip) if isinstance(strip, Block) else strip
-            valid = values[np.isfinite(values).all(axis=-1)].astype(np.float64)
-            count += len(valid)
-            sums = sums + valid.sum(0) if len(sums) else valid.sum(0)
-            products = products + valid.T @ valid if len(products) else valid.T @ valid
-    if count < 2 or n_components > min(count, len(sums)) or n_components < 1:
-        raise InputError(f"{n_components} components of {count} pixels of {len(sums)} bands")
-    mean = sums / count
-    covariance = (products - count * np.outer(mean, mean)) / (count - 1)
+    """Fit principal components to every valid pixel of some sources.
+
+    The covariance is summed straight from the quantised pixels: nothing is sampled, and
+    memory does not grow with the sources. A pixel is valid if all its bands are finite.
+
+    Parameters
+    ----------
+    sources : iterable of RasterSource, SourceDescriptor, Block or ndarray
+        What to fit to, each read once; descriptors are open only meanwhile. Arrays have the
+        shape (row, column, band). Years may differ, datasets may not.
+    n_components : int
+        How many components.
+    standardize : bool
+        Divide each band by its standard deviation first, so that all count alike.
+    progress : callable, optional
+        Called with (sources done, sources in all, status text).
+
+    Returns
+    -------
+    PcaModel
+        The same for any number of threads. Of both directions that a component could have,
+        it has the one in which its largest weight (the first of them) is positive.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for fewer valid pixels, or fewer bands, than components.
+    DatasetMismatchError
+        (a `ValueError`) for sources of different datasets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pixels = np.random.default_rng(0).normal(size=(20, 30, 8)).astype(np.float32)
+    >>> model = fit([pixels], n_components=2)
+    >>> model.project(pixels).shape
+    (20, 30, 2)
+    """
+    check_components(n_components)
+    moments: Moments | None = None
+    names: set[str] = set()
+    for pixels in _named(each(sources, progress, "Fitting components"), names):
+        moments = moments or Moments(pixels.band_count)
+        for strip in strips(pixels):
+            moments.add(strip)
+    if moments is None:
+        raise InputError("there is nothing to fit components to: no source was passed")
+    name = names.pop() if len(names) == 1 else ""
+    return _solved(moments, operator.index(n_components), standardize, name)
+
+
+def check_components(n_components: int, bands: int | None = None) -> None:
+    """Raise `InputError` for what is no number of components of so many bands."""
+    try:
+        count = -1 if isinstance(n_components, bool) else operator.index(n_components)
+    except TypeError:
+        count = -1
+    if count < 1 or (bands is not None and count > bands):
+        most = f" and at most {bands}, the number of bands" if bands is not None else ""
+        raise InputError(
+            f"n_components={n_components!r}: expected a whole number, at least 1{most}"
+        )
+
+
+def _named(opened: Iterator[Opened], names: set[str]) -> Iterator[Opened]:
+    """Pass sources on, and put the names of their datasets into a set."""
+    for pixels in opened:
+        known = pixels.provenance
+        named = known.version is not None and known.variant is not None
+        names.add(f"{known.version} {known.variant}" if named else "")
+        yield pixels
+
+
+def _solved(moments: Moments, n_components: int, standardize: bool, provenance: str) -> PcaModel:
+    count, mean = moments.count, moments.mean
+    check_components(n_components, len(mean))
+    if count < max(n_components, 2):
+        raise InputError(
+            f"not enough valid pixels for {n_components} components: "
+            f"{count} of all pixels have a finite number in every band"
+        )
+    scatter = moments.scatter
     scale = np.ones_like(mean)
     if standardize:
-        scale = np.sqrt(covariance.diagonal() * (count - 1) / count)
-        scale[scale == 0] = 1
-    variances, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    components = vectors.T[::-1][:n_components]
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(len(components)), largest])[:, None]
+        # As scikit-learn's StandardScaler: what is divided by is the deviation of these pixels.
+        deviation = np.sqrt(scatter.diagonal().clip(0) / count)
+        scale = np.where(deviation > 0, deviation, 1.0)
+    covariance = scatter / np.outer(scale, scale) / (count - 1)
+    variances, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    variances = variances[::-1].clip(0)
     return PcaModel(
-        mean,
-        scale,
-        components,
-        np.maximum(variances[::-1][:n_components], 0),
-        float(np.maximum(variances, 0).sum()),
-        count,
+        mean=mean,
+        scale=scale,
+        components=_signed(vectors.T[::-1][:n_components]),
+        explained_variance=variances[:n_components],
+        total_variance=float(variances.sum()),
+        pixels=count,
+        provenance=provenance,
     )
+
+
+def _signed(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return components whose largest weight, the first of them, is positive."""
+    size = np.abs(components)
+    # Weights that are equal but for rounding are equal.
+    first = (size >= size.max(axis=1, keepdims=True) * (1 - 1e-9)).argmax(axis=1)
+    signs = np.sign(components[np.arange(len(components)), first])
+    return np.ascontiguousarray(components * signs[:, None])

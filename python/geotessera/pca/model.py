@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from geotessera import _native
 from geotessera.errors import InputError
-from geotessera.types import Block
+from geotessera.pca.strips import as_block, kernel_arguments
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from geotessera.pca.stretch import Stretch
+    from geotessera.types import Block
 
 __all__ = ["PcaModel"]
 
@@ -21,6 +25,8 @@ __all__ = ["PcaModel"]
 @dataclass(frozen=True, slots=True, eq=False)
 class PcaModel:
     """Principal components of embeddings.
+
+    A model that is saved and used again gives several years or regions one colour space.
 
     Parameters
     ----------
@@ -31,13 +37,14 @@ class PcaModel:
     components : ndarray of float64, shape (K, B)
         Unit vectors, by descending variance.
     explained_variance : ndarray of float64, shape (K,)
-        Variance along each component.
+        Variance along each component, as scikit-learn has it (of the standardised bands, where
+        they are; divided by one less than the pixels).
     total_variance : float
-        Variance along all components there are.
+        Variance along all components that there are.
     pixels : int
         Pixels that the model was fitted to.
     provenance : str
-        What they came from.
+        Version and variant of the dataset, empty where they are not known.
     stretch : Stretch or None
         How scores become colours.
     """
@@ -62,6 +69,17 @@ class PcaModel:
         return len(self.mean)
 
     @property
+    def standardized(self) -> bool:
+        """Whether bands are divided by something."""
+        return not bool((self.scale == 1).all())
+
+    @property
+    def explained_variance_ratio(self) -> NDArray[np.float64]:
+        """Each component's share of the total variance: (K,)."""
+        ratio: NDArray[np.float64] = self.explained_variance / (self.total_variance or 1.0)
+        return ratio
+
+    @property
     def weights(self) -> NDArray[np.float64]:
         """What each band contributes to each score: (K, B)."""
         return self.components / self.scale
@@ -71,16 +89,68 @@ class PcaModel:
         """What is added to each score: (K,)."""
         return -(self.weights @ self.mean)
 
-    def project(self, block: Block | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return scores: float32 (row, column, component), NaN where a band is not finite."""
-        import numpy as np
+    def project(
+        self, block: Block | NDArray[np.float32], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the scores of pixels, dequantised on the way.
 
-        from geotessera.sources.floats import as_float
+        Sums are float64, so that a score is exact but for its rounding to float32.
 
-        values = as_float(block) if isinstance(block, Block) else block
-        if values.shape[-1] != self.band_count:
-            raise InputError(f"the model has {self.band_count} bands, found {values.shape[-1]}")
-        scores = values @ self.weights.T + self.offsets
-        scores[~np.isfinite(values).all(axis=-1)] = np.nan
-        made: NDArray[np.float32] = scores.astype(np.float32)
-        return made
+        Parameters
+        ----------
+        block : Block or ndarray of float32, shape (row, column, band)
+            Embeddings.
+        out : ndarray of float32, optional
+            Where to write the result.
+
+        Returns
+        -------
+        ndarray of float32, shape (row, column, component)
+            NaN where a band is not finite.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for another number of bands than the model's.
+        """
+        found = as_block(block)
+        if found.band_count != self.band_count:
+            raise InputError(
+                f"the model was fitted to {self.band_count} bands, and there are {found.band_count}"
+            )
+        return _native.project_bands(
+            found.values,
+            weights=self.weights,
+            offsets=self.offsets,
+            out=out,
+            **kernel_arguments(found),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model to a file, ``.npz`` (NumPy's archive) or ``.json``; both are exact.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for another suffix.
+        UnwritableDestination
+            (an `OSError`) if the file cannot be written.
+        """
+        from geotessera.pca.files import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PcaModel:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        FormatError
+            (a `ValueError`) if it is no model; nothing in it is ever executed.
+        """
+        from geotessera.pca.files import load
+
+        return load(path)

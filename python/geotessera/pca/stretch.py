@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geotessera import _native
 from geotessera.errors import InputError
-from geotessera.pca.strips import each, strips
+from geotessera.pca.distribution import order_statistics
+from geotessera.pca.moments import Moments
+from geotessera.pca.strips import as_block, each, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from geotessera.pca.model import PcaModel
     from geotessera.pca.strips import Pixels
+    from geotessera.types import ProgressCallback
 
-__all__ = ["METHODS", "Stretch", "check_stretch", "fit_stretch"]
+__all__ = ["METHODS", "Stretch", "check_stretch", "fit_stretch", "linear"]
 
 METHODS = ("histogram", "percentile", "adaptive")
 """Ways to balance colours."""
+
+_SIGMAS = 2.5
+"""Half of the range of the adaptive balance, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,36 +40,29 @@ class Stretch:
     method : {"histogram", "percentile", "adaptive"}
         How the thresholds were chosen.
     thresholds : ndarray of float32, shape (K, 255)
-        A score's level is the number of its component's thresholds that it reaches.
+        A score's level is how many of its component's thresholds it reaches.
     """
 
     method: str
     thresholds: NDArray[np.float32]
 
-    def apply(self, scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def apply(
+        self, scores: NDArray[np.float32], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Return levels: uint8 of the scores' shape (row, column, component), 0 for NaN."""
-        levels = np.empty(scores.shape, np.uint8)
-        for k, thresholds in enumerate(self.thresholds):
-            plane = np.searchsorted(thresholds, scores[..., k], side="right")
-            levels[..., k] = np.where(np.isnan(scores[..., k]), 0, plane)
-        return levels
+        return _native.stretch_scores(scores, self.thresholds, out)
 
 
 def check_stretch(method: str, percentile_range: tuple[float, float] = (2, 98)) -> None:
     """Raise `InputError` for a method that there is not, or percentiles in the wrong order."""
     if method not in METHODS:
         raise InputError(f"balance method {method!r}: choose one of {', '.join(METHODS)}")
-    low, high = percentile_range
+    try:
+        low, high = map(float, percentile_range)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
     if not 0 <= low < high <= 100:
         raise InputError(f"percentile_range={percentile_range}: expected 0 <= low < high <= 100")
-
-
-def linear_thresholds(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return thresholds that cut [low, high] into 256 equal steps for each component."""
-    steps = np.arange(1, 256) / 256
-    low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
-    made: NDArray[np.float32] = (low + (high - low) * steps).astype(np.float32)
-    return made
 
 
 def fit_stretch(
@@ -70,24 +70,104 @@ def fit_stretch(
     sources: Iterable[Pixels],
     method: str = "histogram",
     percentile_range: tuple[float, float] = (2, 98),
+    progress: ProgressCallback | None = None,
 ) -> Stretch:
-    """Choose thresholds for the scores of every valid pixel."""
+    """Choose thresholds for the scores of every valid pixel of some sources.
+
+    Parameters
+    ----------
+    model : PcaModel
+        What makes scores.
+    sources : iterable
+        As for `geotessera.pca.fit`; each is read twice, once for the adaptive method.
+    method : {"histogram", "percentile", "adaptive"}
+        Each level for as many pixels as any other; or in equal steps between two percentiles;
+        or in equal steps between 2.5 standard deviations below and above the mean.
+    percentile_range : tuple of 2 float
+        For ``"percentile"``: (0, 100) is from the least to the greatest score.
+    progress : callable, optional
+        Called with (sources done, sources in all, status text).
+
+    Returns
+    -------
+    Stretch
+        The same for any number of threads. A component without any variation becomes grey.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for an unknown method, percentiles in the wrong order, or if no pixel
+        is valid.
+    """
     check_stretch(method, percentile_range)
-    parts = [
-        scores[np.isfinite(scores).all(axis=-1)]
-        for pixels in each(sources)
-        for _, strip in strips(pixels)
-        for scores in [model.project(strip)]
-    ]
-    scores = np.concatenate(parts).astype(np.float64)
-    if not len(scores):
-        raise InputError("no valid pixel to balance colours by")
+    listed = list(sources)
+
+    def scores(report: ProgressCallback | None = None) -> Iterator[NDArray[np.float32]]:
+        out: NDArray[np.float32] | None = None
+        for pixels in each(listed, report, "Balancing colours"):
+            for strip in strips(pixels):
+                shape = (strip.grid.height, strip.grid.width, model.n_components)
+                out = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
+                yield model.project(strip, out)
+
+    if method == "adaptive":
+        moments = Moments(model.n_components)
+        for part in scores(progress):
+            moments.add(as_block(part))
+        if not moments.count:
+            raise _nothing()
+        spread = _SIGMAS * np.sqrt(moments.scatter.diagonal().clip(0) / moments.count)
+        return Stretch(method, linear(moments.mean - spread, moments.mean + spread))
+    passes = iter((None, progress))
+
+    def one_pass() -> Iterator[NDArray[np.float32]]:
+        return scores(next(passes))
+
     if method == "histogram":
-        thresholds = np.quantile(scores, np.arange(1, 256) / 256, axis=0).T.astype(np.float32)
-        return Stretch(method, thresholds)
-    if method == "percentile":
-        low, high = np.percentile(scores, percentile_range, axis=0)
-    else:
-        mean, sigma = scores.mean(0), scores.std(0)
-        low, high = mean - 2.5 * sigma, mean + 2.5 * sigma
-    return Stretch(method, linear_thresholds(low, high))
+        found, _ = order_statistics(one_pass, model.n_components, _evenly)
+        if not found.size:
+            raise _nothing()
+        # One value everywhere has no levels: grey, as with the other methods.
+        flat = found[:, 0] == found[:, -1]
+        found[flat] = linear(found[flat, 0], found[flat, 0])
+        return Stretch(method, found)
+    shares = np.array([float(percentile) / 100 for percentile in percentile_range])
+
+    def beside(total: int) -> NDArray[np.int64]:
+        at = np.floor(shares * (total - 1)).astype(np.int64)
+        return np.minimum([at, at + 1], total - 1).ravel()
+
+    found, total = order_statistics(one_pass, model.n_components, beside)
+    if not total:
+        raise _nothing()
+    below, above = found[:, :2].astype(np.float64), found[:, 2:]
+    low, high = (below + (above - below) * (shares * (total - 1) % 1)).T
+    return Stretch(method, linear(low, high))
+
+
+def _evenly(total: int) -> NDArray[np.int64]:
+    """Return the places of 255 thresholds that part sorted scores into 256 equal parts."""
+    if not total:
+        return np.empty(0, np.int64)
+    after = -(-np.arange(1, 256, dtype=np.int64) * total // 256)  # rounded up
+    return np.minimum(after, total - 1)
+
+
+def _nothing() -> InputError:
+    return InputError("there is no valid pixel to balance colours by")
+
+
+def linear(low: Any, high: Any) -> NDArray[np.float32]:
+    """Return thresholds of equal steps: level floor(255 (x - low) / (high - low)).
+
+    Parameters
+    ----------
+    low, high : array_like of float, shape (K,)
+        What becomes 0 and 255. Where they are equal, all becomes 128.
+    """
+    low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
+    made = low + (high - low) * (np.arange(1, 256) / 255)
+    limit = np.finfo(np.float32).max
+    made[:, -1:] = high  # reached by what equals it, however the line above is rounded
+    made = np.where(high > low, made, np.where(np.arange(1, 256) <= 128, -limit, limit))
+    return made.clip(-limit, limit).astype(np.float32)

@@ -1,13 +1,15 @@
-"""Rasters strip by strip, whatever they are, in bounded memory."""
+"""What can be fitted to, one after another and strip by strip, in bounded memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import DatasetMismatchError, InputError
 from geotessera.sources.base import RasterSource
-from geotessera.types import Block, Provenance, Window
+from geotessera.sources.strips import read_strips
+from geotessera.types import Block, GridSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,65 +18,56 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.sources.base import SourceDescriptor
-    from geotessera.types import ProgressCallback
+    from geotessera.types import ProgressCallback, Provenance
 
     type Pixels = RasterSource | SourceDescriptor | Block | NDArray[np.float32]
+    type Opened = RasterSource | Block
 
-__all__ = ["each", "opened", "strips"]
-
-STRIP_BYTES = 16 * 2**20
-"""Most that the float32 or int8 values of one strip take."""
+__all__ = ["as_block", "each", "kernel_arguments", "strips"]
 
 
-@contextmanager
-def opened(pixels: Pixels) -> Iterator[RasterSource | Block | NDArray[np.float32]]:
-    """Open a descriptor for a while; what is open already, or no file at all, stays as it is."""
-    if hasattr(pixels, "open"):
-        with pixels.open() as source:
-            yield source
+def strips(pixels: Opened) -> Iterator[Block]:
+    """Yield blocks from the top; one is gone when the next one is asked for."""
+    if isinstance(pixels, RasterSource):
+        for _, strip in read_strips(pixels):
+            yield strip
     else:
-        yield pixels
+        yield as_block(pixels)
 
 
-class _Memory:
-    """Arrays that are used again for the next strip."""
+def as_block(pixels: Block | NDArray[np.float32]) -> Block:
+    """Return an array (row, column, band) as a block that lies nowhere.
 
-    def __init__(self) -> None:
-        self._kept: dict[str, NDArray[np.uint8]] = {}
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for what is no such array.
+    """
+    import numpy as np
 
-    def __call__(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        import math
+    if isinstance(pixels, Block):
+        return pixels
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype.kind not in "fiu":
+        raise InputError(
+            "expected a raster source, a block or an array of numbers (row, column, band), found "
+            + (f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else repr(pixels))
+        )
+    with np.errstate(over="ignore"):  # what is no float32 is infinite: no valid pixel
+        values = pixels.astype(np.float32, copy=False)
+    if not values.flags.aligned or not values.dtype.isnative:
+        values = np.array(values, np.float32)
+    height, width, _ = values.shape
+    return Block(values, None, GridSpec(4326, (1, 0, 0, 0, -1, 0), height, width))
 
-        import numpy as np
 
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        kept = self._kept.get(dtype)
-        if kept is None or kept.size < size:
-            kept = self._kept[dtype] = np.empty(size, np.uint8)
-        return kept[:size].view(dtype).reshape(shape)
-
-
-def strips(
-    pixels: RasterSource | Block | NDArray[np.float32],
-) -> Iterator[tuple[int, Block | NDArray[np.float32]]]:
-    """Yield (first row, strip) from the top; a strip is gone when the next one is asked for."""
-    if not isinstance(pixels, RasterSource):
-        yield 0, pixels
-        return
-    grid = pixels.grid
-    itemsize = 1 if pixels.block_shape == (grid.height, grid.width) else 4
-    rows = STRIP_BYTES // (grid.width * pixels.band_count * itemsize)
-    across = pixels.block_shape[0]
-    rows = max(rows // across * across if rows >= across else rows, 1)
-    memory = _Memory()
-    for top in range(0, grid.height, rows):
-        window = Window(top, 0, min(rows, grid.height - top), grid.width)
-        yield top, pixels.read_into(window, memory)
+def kernel_arguments(block: Block) -> dict[str, Any]:
+    """Return what the kernels ask of a block, beside its values."""
+    return {"scales": block.scales, "nodata": block.nodata, "layout": block.layout}
 
 
 def each(
     sources: Iterable[Pixels], progress: ProgressCallback | None = None, status: str = ""
-) -> Iterator[RasterSource | Block | NDArray[np.float32]]:
+) -> Iterator[Opened]:
     """Yield sources one after another, opened, and refuse what does not belong together.
 
     Raises
@@ -84,37 +77,39 @@ def each(
     InputError
         (a `ValueError`) for sources of different numbers of bands.
     """
-    listed = list(sources)
-    first: Provenance | None = None
+    total = len(sources) if isinstance(sources, Sized) else 0
+    known: Provenance | None = None
     bands: int | None = None
-    for done, item in enumerate(listed):
+    done = 0
+    for done, item in enumerate(sources):
         if progress is not None:
-            progress(done, len(listed), status)
-        with opened(item) as pixels:
-            found = getattr(pixels, "provenance", Provenance())
-            if found.version is not None or found.variant is not None:
-                first = first or found
-                if (first.version, first.variant) != (found.version, found.variant):
+            progress(done, max(total, done + 1), status)
+        with _opened(item) as pixels:
+            found = pixels.provenance
+            if found.version is not None and found.variant is not None:
+                known = known or found
+                if (known.version, known.variant) != (found.version, found.variant):
                     raise DatasetMismatchError(
-                        f"sources of different datasets, {first.version} {first.variant} and "
-                        f"{found.version} {found.variant}: components mean something only "
-                        "within one dataset"
+                        f"sources of different datasets, {known.version} {known.variant} and "
+                        f"{found.version} {found.variant}: their embeddings do not compare"
                     )
-            count = band_count(pixels)
-            if bands is not None and count != bands:
-                raise InputError(f"sources of {bands} and of {count} bands: pass those of one kind")
-            bands = count
+            if bands is not None and pixels.band_count != bands:
+                raise InputError(
+                    f"sources of {bands} and of {pixels.band_count} bands: pass those of one depth"
+                )
+            bands = pixels.band_count
             yield pixels
-    if progress is not None and listed:
-        progress(len(listed), len(listed), status)
+    if progress is not None and bands is not None:
+        progress(done + 1, done + 1, status)
 
 
-def band_count(pixels: RasterSource | Block | NDArray[np.float32]) -> int:
-    """Return how many bands there are."""
-    if isinstance(pixels, RasterSource | Block):
-        return pixels.band_count
-    if getattr(pixels, "ndim", None) != 3:
-        raise InputError(
-            f"expected a raster source, a block or an array (row, column, band), found {pixels!r}"
-        )
-    return int(pixels.shape[2])
+@contextmanager
+def _opened(pixels: Pixels) -> Iterator[Opened]:
+    """Open a descriptor for a while; what is open already, or no file at all, stays as it is."""
+    if isinstance(pixels, RasterSource):
+        yield pixels
+    elif hasattr(pixels, "open"):
+        with pixels.open() as source:
+            yield source
+    else:
+        yield as_block(pixels)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError
 from geotessera.sources.base import RasterSource, check_bands, check_window
+from geotessera.sources.strips import read_strips
 from geotessera.types import Block, Window
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geotessera.sources.base import SourceDescriptor
+    from geotessera.sources.base import Allocate, SourceDescriptor
 
 __all__ = ["ProjectedDescriptor", "ProjectedSource"]
 
@@ -106,22 +107,44 @@ class ProjectedSource(RasterSource):
         """Read scores: float32, NaN where a band is not finite; see `RasterSource.read`."""
         import numpy as np
 
-        from geotessera.sources.floats import as_float
-
         part = check_window(window, self.grid)
-        picked = check_bands(bands, self.band_count) or list(range(self.band_count))
-        values = as_float(self._source.read(part))
-        scores = values @ self._weights[picked].T + self._offsets[picked]
-        scores[~np.isfinite(values).all(axis=-1)] = np.nan
-        made = scores.astype(np.float32)
-        if out is not None:
-            if out.shape != made.shape or out.dtype != np.float32:
-                raise InputError(
-                    f"out must be float32 of shape {made.shape}, found {out.dtype} {out.shape}"
-                )
-            out[...] = made
-            made = out
-        return Block(made, None, self.grid.window(part), provenance=self.provenance)
+        picked = check_bands(bands, self.band_count)
+        weights = self._weights if picked is None else self._weights[picked]
+        offsets = self._offsets if picked is None else self._offsets[picked]
+        shape = (part.height, part.width, len(weights))
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise InputError(f"out must be float32 of shape {shape}, found {out.dtype} {out.shape}")
+        self._fill(part, weights, offsets, out)
+        return Block(out, None, self.grid.window(part), provenance=self.provenance)
+
+    def read_into(self, window: Window, allocate: Allocate) -> Block:
+        """Read scores into memory that is asked for; see `RasterSource.read_into`."""
+        part = check_window(window, self.grid)
+        shape = (part.height, part.width, self.band_count)
+        return self.read(part, out=allocate(shape, "float32"))
+
+    def _fill(
+        self,
+        part: Window,
+        weights: NDArray[np.float64],
+        offsets: NDArray[np.float64],
+        out: NDArray[np.float32],
+    ) -> None:
+        """Write the scores of a window, some rows of embeddings in memory at a time."""
+        from geotessera import _native
+
+        for top, block in read_strips(self._source, part):
+            _native.project_bands(
+                block.values,
+                block.scales,
+                weights,
+                offsets,
+                nodata=block.nodata,
+                layout=block.layout,
+                out=out[top : top + block.grid.height],
+            )
 
     def land(self) -> NDArray[np.uint8] | None:
         """Return the landmask of the source of embeddings."""

@@ -3,7 +3,7 @@
 use crate::dequantize;
 use crate::error::{Result, zeros};
 use crate::level::{Level, Work};
-use crate::view::{Pixels, ViewMut3, count};
+use crate::view::{Pixels, View3, ViewMut3, count};
 
 /// Pixels of a panel: with 128 bands it has 32 KiB, which the L1 cache holds.
 pub(super) const PIXELS: usize = 64;
@@ -87,6 +87,7 @@ impl Panel {
             let run = (cols - col).min(n - done);
             let into = &mut self.values_mut()[done * stride..(done + run) * stride];
             let part = part(pixels, [row..row + 1, col..col + run]);
+            prefetch_after(&part);
             match part {
                 Pixels::I8 { q, scales } => {
                     // SAFETY: `into` holds `run` lanes of `bands` numbers, `stride` apart.
@@ -153,6 +154,43 @@ impl Work for Valid<'_> {
         }
         found
     }
+}
+
+/// Where the bands of a pixel lie apart, asks for the memory of the pixels that come next in
+/// each of them: there are more bands than streams that a CPU foresees.
+#[inline]
+fn prefetch_after(part: &Pixels) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        fn ask<T>(view: &View3<T>) {
+            let [_, cols, bands] = view.shape();
+            let [_, right, deep] = view.strides();
+            if view.is_dense(2) || deep == 0 || right.unsigned_abs() > 4 {
+                return;
+            }
+            let next = view.as_ptr().wrapping_offset(right * cols as isize);
+            let line = (64 / size_of::<T>()) as isize;
+            for band in 0..bands as isize {
+                let start = next.wrapping_offset(band * deep);
+                for at in (0..(right * cols as isize).abs().max(1)).step_by(line as usize) {
+                    let at = if right < 0 { -at } else { at };
+                    // SAFETY: a prefetch reads nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_offset(at).cast()) };
+                }
+            }
+        }
+        match part {
+            Pixels::I8 { q, scales } => {
+                ask(q);
+                ask(scales);
+            }
+            Pixels::F32 { values, .. } => ask(values),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = part;
 }
 
 /// Some rows and columns of pixels.
