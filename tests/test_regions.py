@@ -214,3 +214,12 @@ def test_files_that_cannot_be_used(tmp_path):
     ):
         with pytest.raises(InputError, match=fragment):
             read_region_file(location)
+
+
+def test_no_outline_has_a_box_that_is_refused() -> None:
+    parts = [shapely.box(lon, 0, lon + 1, 1) for lon in (179, -60, -1)]
+    region = Region.from_geometry(shapely.union_all(parts))
+    assert region.bbox == (-60, 0, 180, 1)  # the way across is narrower, and wider than 180°
+    assert parse_bbox(region.bbox) == region.bbox
+    tiles = [(2024, 179.55, 0.55), (2024, -59.55, 0.55), (2024, -0.55, 0.55), (2024, 99.95, 0.55)]
+    assert len(region.select(tiles)) == 3

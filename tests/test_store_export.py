@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rasterio
+import shapely
 
 from geotessera.datasets import find_dataset
 from geotessera.errors import BandError, NoOverlapError
+from geotessera.regions import Region
 from geotessera.sidecar import write_tessera_metadata
 from geotessera.store import GeoTesseraZarr
 from geotessera.testing.store_pixels import Pattern, zone_grid
@@ -207,3 +209,39 @@ def test_what_cannot_be_exported(
     with pytest.raises(error, match=message):
         client.export_geotiffs(bbox, year, tmp_path / "o", **options)
     assert not (tmp_path / "o").exists()
+
+
+def test_an_outline_chooses_zones_and_their_boxes(client: GeoTesseraZarr, tmp_path: Path) -> None:
+    west = shapely.box(-0.003, 51.999, -0.001, 52.0)
+    east = shapely.box(180.0 - 0.002, -17.001, 180.0, -16.999)
+    far = shapely.box(-180.0, -17.0, -180 + 0.001, -16.999)
+    region = Region.from_geometry(shapely.union_all([west, east, far]))
+    planned = client.export_geotiffs(
+        region.bbox, 2024, tmp_path, dry_run=True, outline=region.geometry
+    )
+    assert [one["zone"] for one in planned] == [1, 30, 60]  # not 31, which the box meets
+    for one, part in zip(planned, (far, west, east), strict=True):
+        (alone,) = client.export_geotiffs(part.bounds, 2024, tmp_path, dry_run=True)
+        assert one == alone
+    paths = client.export_geotiffs(region.bbox, 2024, tmp_path, outline=region.geometry)
+    values, affine, _ = client.read_region(west.bounds, 2024)
+    with rasterio.open(paths[1]) as found:
+        assert found.transform == affine
+        np.testing.assert_array_equal(np.moveaxis(found.read(), 0, 2), values)
+
+
+@pytest.mark.parametrize(
+    "outline", [None, shapely.Point(0, 52), shapely.LineString([(0, 52), (1, 52)])]
+)
+def test_an_outline_without_an_area_does_nothing(
+    client: GeoTesseraZarr, tmp_path: Path, outline: Any
+) -> None:
+    how: Any = {"dry_run": True}
+    planned = client.export_geotiffs(SEAM, 2024, tmp_path, outline=outline, **how)
+    assert planned == client.export_geotiffs(SEAM, 2024, tmp_path, **how)
+
+
+def test_an_outline_away_from_the_store(client: GeoTesseraZarr, tmp_path: Path) -> None:
+    outline = shapely.box(50, 10, 51, 11)
+    with pytest.raises(NoOverlapError):
+        client.export_geotiffs((-1, 50, 60, 53), 2024, tmp_path, outline=outline)

@@ -237,7 +237,10 @@ def _on_globe(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def _enclosing(geometry: BaseGeometry) -> BBox:
-    """Return the narrowest box round a geometry, across the antimeridian if that is narrower."""
+    """Return the narrowest box round a geometry, across the antimeridian if that is narrower.
+
+    Boxes that cross it are not wider than `parse_bbox` takes them.
+    """
     import shapely
 
     bounds = shapely.bounds(_parts(geometry))
@@ -249,7 +252,7 @@ def _enclosing(geometry: BaseGeometry) -> BBox:
         if start - reach > widest:
             widest, west, east = start - reach, start, reach
         reach = max(reach, stop)
-    if widest > spans[0][0] + 360 - reach:
+    if widest > spans[0][0] + 360 - reach and 360 - widest <= _WIDEST_CROSSING:
         return BBox(west, south, east, north)
     return BBox(spans[0][0], south, reach, north)
 

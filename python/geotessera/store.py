@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from affine import Affine
     from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
 
     from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
@@ -660,6 +661,7 @@ class GeoTesseraZarr:
         resolution: Resolution | None = None,
         method: Method = "nearest",
         resume: bool = False,
+        outline: BaseGeometry | None = None,
     ) -> list[Any]:
         """Write a box as float32 GeoTIFFs: one for each zone, or with `crs` or `like` one in all.
 
@@ -684,6 +686,10 @@ class GeoTesseraZarr:
             Write nothing, and return what would be.
         resume : bool
             Whether to leave files alone that an earlier run of the same request finished.
+        outline : shapely geometry, optional
+            In WGS84 degrees, such as that of a `geotessera.regions.Region`: of each zone only
+            the box is written that its part there needs, and no zone without one. A country
+            with islands far away has a box that goes round half of the globe.
 
         Returns
         -------
@@ -714,6 +720,7 @@ class GeoTesseraZarr:
             like=like,
             resolution=resolution,
             method=method,
+            outline=outline,
         )
         if dry_run:
             return [one.describe() for one in exports]

@@ -133,7 +133,8 @@ def download(
     A rerun continues where the last one stopped, also in the middle of a file: finished files
     are checked (bands, compression, dataset) and kept.
 
-    Of a Zarr store, each UTM zone of the region's box becomes tessera_YEAR_utmZZ.tif.
+    Of a Zarr store, each UTM zone of the region becomes tessera_YEAR_utmZZ.tif, which holds
+    the box round the region's part there.
 
     Tiles go to global_0.1_degree_representation/YEAR/grid_LON_LAT/ below the output
     directory; `geotessera verify` re-checks them at any time. A tile that fails does not stop

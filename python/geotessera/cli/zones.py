@@ -80,7 +80,7 @@ def download_zones(
         return False
     _check_options(job)
     bands = parse_bands(job.bands)
-    how: dict[str, Any] = {"bands": bands, "depth": job.depth}
+    how: dict[str, Any] = {"bands": bands, "depth": job.depth, "outline": chosen.geometry}
     where = job.directory
     if where is not None:
         _check_holds(where, client)

@@ -21,13 +21,16 @@ from geotessera.stores.zones import (
     zones_of_box,
 )
 from geotessera.tiff.codecs import Codec
+from geotessera.types import BBox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shapely.geometry.base import BaseGeometry
+
     from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
-    from geotessera.types import BBox, Method, ProgressCallback
+    from geotessera.types import Method, ProgressCallback
 
 __all__ = ["ZoneExport", "plan_exports", "write_exports"]
 
@@ -75,6 +78,7 @@ def plan_exports(
     like: Any = None,
     resolution: float | tuple[float, float] | None = None,
     method: Method = "nearest",
+    outline: BaseGeometry | None = None,
 ) -> list[ZoneExport]:
     """Return the files of an export; nothing but metadata is read.
 
@@ -92,6 +96,10 @@ def plan_exports(
         What the store holds.
     strip_rows : int
         Checked and not used: files are written in blocks, within a budget of memory.
+    outline : shapely geometry, optional
+        In WGS84 degrees, cut at the antimeridian: of each zone only the box is written that
+        its part there needs, and no zone without one. Without an area, and with `crs` or
+        `like`, it does nothing.
 
     Raises
     ------
@@ -117,7 +125,10 @@ def plan_exports(
     if crs is None and like is None:
         assert box is not None  # there is no `like`
         check_own_grid(resolution, method)
-        exports = _by_zone(zones, box, wanted, depth, picked, dataset)
+        parts = list(zones_of_box(box))
+        if outline is not None and outline.area:
+            parts = [(number, near) for number, part in parts for near in _near(outline, part)]
+        exports = _by_zone(zones, box, parts, wanted, depth, picked, dataset)
     else:
         grid = region_grid(zones, box, crs, like, resolution)
         plan = plan_zones(
@@ -131,13 +142,14 @@ def plan_exports(
 def _by_zone(
     zones: StoreZones,
     box: BBox,
+    parts: Sequence[tuple[int, BBox]],
     year: int,
     depth: int | None,
     bands: Sequence[int] | None,
     dataset: Dataset | None,
 ) -> list[ZoneExport]:
     exports = []
-    for number, part in zones_of_box(box):
+    for number, part in parts:
         zone = zones.find(number)
         if zone is None:
             continue
@@ -232,6 +244,14 @@ def write_exports(
         extra["source"] = tags["TESSERA_SOURCE"]
         write_tessera_metadata(root, dataset.version, dataset.variant, extra)
     return paths
+
+
+def _near(outline: BaseGeometry, part: BBox) -> list[BBox]:
+    """Return the box of what of an outline lies in a box, if it is an area: none or one."""
+    import shapely
+
+    found = shapely.intersection(outline, shapely.box(*part))
+    return [BBox(*found.bounds)] if found.area else []
 
 
 @dataclass(frozen=True)
