@@ -1,4 +1,4 @@
-"""The skeleton of a BigTIFF: directories of fields, where blocks are, what makes it a COG.
+"""The skeleton of a TIFF: directories of fields, where blocks are, what makes it a COG.
 
 Blocks come from elsewhere; a directory can be written when all of them are there, at the
 end of the file or, for a COG, at its beginning. Layout: TIFF 6.0, BigTIFF, and the COG
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from geotessera.types import GridSpec
 
 __all__ = [
+    "BIG",
+    "CLASSIC",
     "GHOST",
-    "HEADER_BYTES",
     "TILE_BYTES",
     "TILE_OFFSETS",
     "Field",
+    "Form",
     "Image",
     "describe",
-    "header",
+    "form_of",
     "one_tile",
     "read_fields",
     "serialize",
 ]
-
-HEADER_BYTES = 16
 
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _LETTERS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 11: "f", 12: "d", 13: "I", 16: "Q"}
@@ -115,17 +115,55 @@ class Image:
         return images
 
 
-def header(first: int) -> bytes:
-    """Return the first bytes of a BigTIFF whose first directory is at an offset."""
-    return struct.pack("<2sHHHQ", b"II", 43, 8, 0, first)
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Classic TIFF, whose offsets have 32 bits, or BigTIFF.
+
+    Parameters
+    ----------
+    magic : bytes
+        What files begin with.
+    header_bytes : int
+        Length of what comes before everything else.
+    head, entry, offset : str
+        How the number of a directory's fields, a field and an offset are packed.
+    offset_kind : int
+        The TIFF type of an offset.
+    """
+
+    magic: bytes
+    header_bytes: int
+    head: str
+    entry: str
+    offset: str
+    offset_kind: int
+
+    @property
+    def inline(self) -> int:
+        """How many bytes of a value a field holds itself."""
+        return struct.calcsize(self.offset)
+
+    def header(self, first: int) -> bytes:
+        """Return the first bytes of a file whose first directory is at an offset."""
+        return self.magic + struct.pack(self.offset, first)
+
+
+CLASSIC = Form(struct.pack("<2sH", b"II", 42), 8, "<H", "<HHI4s", "<I", _LONG)
+BIG = Form(struct.pack("<2sHHH", b"II", 43, 8, 0), 16, "<Q", "<HHQ8s", "<Q", _LONG8)
+
+_SPARE = 1 << 24
+
+
+def form_of(size: int) -> Form:
+    """Return what a file is whose blocks and directories have so many bytes, or nearly."""
+    return CLASSIC if size < (1 << 32) - _SPARE else BIG
 
 
 def read_fields(file: bytes) -> dict[int, Field]:
     """Return the first directory of a little-endian TIFF or BigTIFF."""
-    if file[2] == 43:
-        start, head, entry = struct.unpack_from("<Q", file, 8)[0], "<Q", "<HHQ8s"
-    else:
-        start, head, entry = struct.unpack_from("<I", file, 4)[0], "<H", "<HHI4s"
+    form = BIG if file[2] == 43 else CLASSIC
+    (start,) = struct.unpack_from(form.offset, file, len(form.magic))
+    head, entry = form.head, form.entry
     (count,) = struct.unpack_from(head, file, start)
     fields = {}
     for number in range(count):
@@ -134,7 +172,7 @@ def read_fields(file: bytes) -> dict[int, Field]:
         letter = _LETTERS[kind]
         size = length * struct.calcsize(f"<{letter}")
         if size > len(value):
-            offset = int.from_bytes(value, "little")
+            (offset,) = struct.unpack(form.offset, value)
             value = file[offset : offset + size]
         fields[tag] = Field(kind, length, value[:size])
     return fields
@@ -175,6 +213,7 @@ def image_fields(
     predictor: int,
     offsets: Sequence[int],
     sizes: Sequence[int],
+    form: Form,
 ) -> dict[int, Field]:
     """Return the directory of an image.
 
@@ -189,6 +228,8 @@ def image_fields(
     offsets, sizes : sequence of int
         Where each block is and how long, in row-major order; 0 and 0 for a block that
         holds nothing but nodata.
+    form : Form
+        What the file is.
     """
     own = {
         _WIDTH: Field.of(_LONG, [image.width]),
@@ -196,7 +237,7 @@ def image_fields(
         _COMPRESSION: Field.of(_SHORT, [compression]),
         _TILE_WIDTH: Field.of(_SHORT, [image.side]),
         _TILE_HEIGHT: Field.of(_SHORT, [image.side]),
-        TILE_OFFSETS: Field.of(_LONG8, offsets),
+        TILE_OFFSETS: Field.of(form.offset_kind, offsets),
         TILE_BYTES: Field.of(_LONG, sizes),
     }
     if predictor != 1:
@@ -207,25 +248,26 @@ def image_fields(
     return {**base, **own}
 
 
-def serialize(directories: Sequence[Mapping[int, Field]], at: int) -> bytes:
-    """Return the bytes of a chain of directories that stands at an offset of a BigTIFF."""
+def serialize(directories: Sequence[Mapping[int, Field]], at: int, form: Form) -> bytes:
+    """Return the bytes of a chain of directories that stands at an offset of a file."""
     out = bytearray()
+    room = form.inline
     for number, fields in enumerate(directories):
-        start = at + len(out)
-        loose = start + 8 + 20 * len(fields) + 8
+        size = struct.calcsize(form.head) + struct.calcsize(form.entry) * len(fields) + room
+        loose = at + len(out) + size + -size % 8
         entries, values = bytearray(), bytearray()
         for tag in sorted(fields):
             field = fields[tag]
             value = field.data
-            if len(value) > 8:
-                value = struct.pack("<Q", loose + len(values))
+            if len(value) > room:
+                value = struct.pack(form.offset, loose + len(values))
                 values += field.data + bytes(-len(field.data) % 8)
-            entries += struct.pack("<HHQ8s", tag, field.kind, field.count, value.ljust(8, b"\0"))
-        following = loose + len(values) + -(loose + len(values)) % 8
-        values += bytes(following - loose - len(values))
+            entries += struct.pack(
+                form.entry, tag, field.kind, field.count, value.ljust(room, b"\0")
+            )
         last = number == len(directories) - 1
-        out += struct.pack("<Q", len(fields)) + entries
-        out += struct.pack("<Q", 0 if last else following) + values
+        following = struct.pack(form.offset, 0 if last else loose + len(values))
+        out += struct.pack(form.head, len(fields)) + entries + following + bytes(-size % 8) + values
     return bytes(out)
 
 
@@ -240,11 +282,12 @@ def one_tile(data: bytes, width: int, height: int, compression: int) -> bytes:
         _BANDS: Field.of(_SHORT, [1]),
         _TILE_WIDTH: Field.of(_LONG, [width]),
         _TILE_HEIGHT: Field.of(_LONG, [height]),
-        TILE_OFFSETS: Field.of(_LONG8, [HEADER_BYTES]),
+        TILE_OFFSETS: Field.of(_LONG, [CLASSIC.header_bytes]),
         TILE_BYTES: Field.of(_LONG, [len(data)]),
         # A place, so that nobody warns that there is none.
         33550: Field(12, 3, struct.pack("<3d", 2, 2, 0)),
         33922: Field(12, 6, struct.pack("<6d", *[0] * 6)),
     }
-    at = HEADER_BYTES + len(data)
-    return header(at) + data + serialize([fields], at)
+    data += bytes(-len(data) % 8)
+    at = CLASSIC.header_bytes + len(data)
+    return CLASSIC.header(at) + data + serialize([fields], at, CLASSIC)

@@ -18,7 +18,7 @@ import numpy as np
 from geotessera.remote.disk import write_at
 from geotessera.remote.partfile import writing_to
 from geotessera.tiff.codecs import COMPRESSIONS
-from geotessera.tiff.fields import GHOST, HEADER_BYTES, Image, header, image_fields, serialize
+from geotessera.tiff.fields import BIG, GHOST, Form, Image, form_of, image_fields, serialize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,7 +123,7 @@ class TiffFile:
     def continue_after(self) -> None:
         """Append behind the last of the recorded blocks."""
         ends = (at + size + _FRAME for at, size, _ in self._entries())
-        self._end = max(ends, default=HEADER_BYTES)
+        self._end = max(ends, default=BIG.header_bytes)
 
     def _entries(self) -> Iterator[tuple[int, ...]]:
         for place, entry in self._record.items():
@@ -187,16 +187,24 @@ class TiffFile:
     def finish(self, base: dict[int, Field]) -> None:
         """Write the directories behind the blocks: the file is a GeoTIFF then."""
         at = self._end + -self._end % 8
-        directories = serialize([self._fields(base, image) for image in self.images], at)
+        form = self._form(at)
+        directories = serialize(
+            [self._fields(base, image, form) for image in self.images], at, form
+        )
         with writing_to(self.target):
             write_at(self._descriptor, memoryview(directories), at)
             os.ftruncate(self._descriptor, at + len(directories))
-            write_at(self._descriptor, memoryview(header(at)), 0)
+            write_at(self._descriptor, memoryview(form.header(at)), 0)
+
+    def _form(self, end: int) -> Form:
+        """Return what a file becomes whose blocks end there; a block's entry has 12 bytes."""
+        return form_of(end + 12 * sum(image.rows * image.columns for image in self.images))
 
     def _fields(
         self,
         base: dict[int, Field],
         image: Image,
+        form: Form,
         shifted: dict[tuple[int, int, int], int] | None = None,
     ) -> dict[int, Field]:
         places = [(image.level, *place) for place in row_major(image)]
@@ -206,13 +214,15 @@ class TiffFile:
             offsets = [shifted.get(place, 0) for place in places]
         number = COMPRESSIONS[self.codec.compress]
         sizes = [entry[1] for entry in entries]
-        return image_fields(base, image, number, self.codec.predictor, offsets, sizes)
+        return image_fields(base, image, number, self.codec.predictor, offsets, sizes, form)
 
     def assemble(self, path: Path, base: dict[int, Field], pool: Executor) -> None:
         """Write a COG: directories, then the blocks of all images, the smallest first."""
-        start = HEADER_BYTES + len(GHOST)
+        form = self._form(self._end)
+        start = form.header_bytes + len(GHOST)
         start += -start % 8
-        end = start + len(serialize([self._fields(base, image) for image in self.images], start))
+        pending = [self._fields(base, image, form) for image in self.images]
+        end = start + len(serialize(pending, start, form))
         shifted: dict[tuple[int, int, int], int] = {}
         ranges: list[list[int]] = []  # from, to, length
         for image in reversed(self.images):
@@ -227,10 +237,9 @@ class TiffFile:
                     ranges.append([at - _FRAME, end, whole])
                 shifted[image.level, row, column] = end + _FRAME
                 end += whole
-        directories = serialize(
-            [self._fields(base, image, shifted) for image in self.images], start
-        )
-        front = (header(start) + GHOST).ljust(start, b"\0") + directories
+        placed = [self._fields(base, image, form, shifted) for image in self.images]
+        directories = serialize(placed, start, form)
+        front = (form.header(start) + GHOST).ljust(start, b"\0") + directories
         with writing_to(self.target):
             target = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
             try:
