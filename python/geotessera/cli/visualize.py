@@ -420,8 +420,7 @@ def _conclude(
     plan, model = report.plan, report.model
     if job.save_model is not None:
         model.save(job.save_model)
-    total = model.total_variance or 1.0
-    explained = [float(value / total) for value in model.explained_variance]
+    explained = model.explained_variance_ratio.tolist()
     count, grid = len(found.rasters), plan.grid
     crs = grid.crs_name if len(grid.crs_name) < 20 else job.crs
     output.say(

@@ -27,6 +27,7 @@ from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import check_alike
 from geotessera.mosaic.reach import source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
+from geotessera.pictures.arrays import ArrayRaster
 from geotessera.pictures.excerpt import Excerpt
 from geotessera.pictures.write import BLOCK, PictureFile, workplace, write_png
 from geotessera.remote.partfile import atomic_path
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.rasters import MosaicRaster
     from geotessera.regions import Region
-    from geotessera.types import GridSpec, Method, ProgressCallback, Provenance
+    from geotessera.types import Block, GridSpec, Method, ProgressCallback, Provenance
 
 __all__ = ["Look", "PictureReport", "make_picture"]
 
@@ -50,6 +51,10 @@ _SHOWN = 3
 
 _WIDEST = 8192
 """Columns that are made at a time: 50 MB of scores."""
+
+_KEPT = 192 * 2**20
+"""Most that scores may take to be kept in memory from when they are balanced until they are
+drawn: 18 tiles. What is more is projected again, which is slower."""
 
 _SHARES = (0, 40, 60, 100)
 """Where each pass ends, in hundredths of the whole."""
@@ -187,12 +192,9 @@ def make_picture(
         sources = [part.descriptor for part in parts]
         model = fit(sources, chosen.n_components, chosen.standardize, tell.step(0))
         model = replace(model, provenance=model.provenance or dataset_name(provenance))
-    if model.stretch is None or look is not None:
-        stretch = fit_stretch(
-            model, [part.descriptor for part in parts], chosen.balance, chosen.percentile_range
-        )
-        model = replace(model, stretch=stretch)
     scores = [_projected(part, model) for part in parts]
+    if model.stretch is None or look is not None:
+        model, scores = _balanced(parts, scores, model, chosen, tell.step(1))
     plan = plan_like(scores, grid, clip=region if clip else None, method=method)
     plan = on_whole_pixels(plan) if method == "bilinear" else plan
     report = PictureReport(plan, model)
@@ -314,6 +316,41 @@ def _projected(raster: MosaicRaster, model: PcaModel) -> MosaicRaster:
     )
 
 
+def _balanced(
+    parts: Sequence[MosaicRaster],
+    scores: Sequence[MosaicRaster],
+    model: PcaModel,
+    look: Look,
+    progress: ProgressCallback,
+) -> tuple[PcaModel, list[MosaicRaster]]:
+    """Return the model with a stretch, and the scores, in memory now if they are few."""
+    how = look.balance, look.percentile_range, progress
+    pixels = sum(part.grid.height * part.grid.width for part in parts)
+    if pixels * 4 * model.n_components > _KEPT:
+        stretch = fit_stretch(model, [part.descriptor for part in parts], *how)
+        return replace(model, stretch=stretch), list(scores)
+    kept: list[Block] = []
+    for done, part in enumerate(parts):
+        progress(done, 2 * len(parts), "projecting")
+        every = ProjectedDescriptor(part.descriptor, model.weights, model.offsets)
+        with every.open() as source:
+            kept.append(source.read())
+    stretch = fit_stretch(_identity(model), kept, *how[:2])
+    values: list[Any] = [block.values[..., :_SHOWN] for block in kept]
+    in_memory = [
+        replace(raster, descriptor=ArrayRaster(array, raster.grid, raster.name))
+        for raster, array in zip(scores, values, strict=True)
+    ]
+    return replace(model, stretch=stretch), in_memory
+
+
+def _identity(model: PcaModel) -> PcaModel:
+    """Return a model that takes scores for what they are."""
+    count = model.n_components
+    ones, nothing = np.ones(count), np.zeros(count)
+    return replace(model, mean=nothing, scale=ones, components=np.eye(count), stretch=None)
+
+
 # --- Drawing -------------------------------------------------------------------------------
 
 
@@ -366,9 +403,7 @@ def _windows(grid: GridSpec) -> Iterator[Window]:
 
 def _tags(report: PictureReport) -> dict[str, str]:
     plan, model = report.plan, report.model
-    total = model.total_variance or 1.0
-    explained = [float(value / total) for value in model.explained_variance]
-    standardized = not bool(np.all(model.scale == 1))
+    explained = model.explained_variance_ratio.tolist()
     assert model.stretch is not None
     return tags_of(plan) | {
         "TESSERA_DESCRIPTION": "GeoTessera principal components of satellite embeddings",
@@ -377,7 +412,7 @@ def _tags(report: PictureReport) -> dict[str, str]:
         "PCA_EXPLAINED_VARIANCE": json.dumps(explained),
         "PCA_TOTAL_VARIANCE": f"{sum(explained):.7g}",
         "PCA_BALANCE_METHOD": model.stretch.method,
-        "PCA_STANDARDIZED": str(standardized),
+        "PCA_STANDARDIZED": str(model.standardized),
         "PCA_PIXELS": str(model.pixels),
         "TIFFTAG_IMAGEDESCRIPTION": f"Principal components 1 to {plan.band_count} as colours",
     }

@@ -40,6 +40,8 @@ class PictureFile:
         What it says of itself.
     names : sequence of str
         What its bands are called.
+    compress : str
+        GDAL's name of the compression.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class PictureFile:
         bands: int,
         tags: Mapping[str, str],
         names: tuple[str, ...],
+        *,
+        compress: str = "lzw",
     ) -> None:
         import rasterio
 
@@ -66,13 +70,14 @@ class PictureFile:
             "driver": "GTiff", "height": grid.height, "width": grid.width, "count": bands,
             "dtype": "uint8", "crs": grid.crs, "transform": grid.affine, "tiled": True,
             "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "pixel",
-            "compress": "lzw", "BIGTIFF": "IF_SAFER", "num_threads": threads,
+            "compress": compress, "BIGTIFF": "IF_SAFER", "num_threads": threads,
             **colours,
         }  # fmt: skip
         try:
             self._dataset = self._stack.enter_context(rasterio.open(path, "w", **profile))
             self._dataset.update_tags(**tags)
-            self._dataset.descriptions = names
+            if names:
+                self._dataset.descriptions = names
         except BaseException:
             self._stack.close()
             raise
