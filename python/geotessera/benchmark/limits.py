@@ -9,9 +9,10 @@ from geotessera.benchmark.machine import processors
 from geotessera.benchmark.model import Server
 from geotessera.benchmark.process import TaskError, run_task
 from geotessera.benchmark.servers import serving
+from geotessera.benchmark.units import rate_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 __all__ = ["Limit", "Measured", "limits", "measure_limits"]
@@ -115,9 +116,14 @@ def limits(quick: bool = False) -> tuple[Limit, ...]:
 
 
 def measure_limits(
-    python: str, work: Path, *, quick: bool = False, say: Callable[[str], None]
+    python: str,
+    work: Path,
+    *,
+    names: Collection[str] | None = None,
+    quick: bool = False,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Measure everything, each limit in a process of its own.
+    """Measure limits, each in a process of its own.
 
     Parameters
     ----------
@@ -125,10 +131,12 @@ def measure_limits(
         Interpreter.
     work : Path
         Directory to write to, whose disk is measured.
+    names : collection of str, optional
+        Which limits; all by default.
     quick : bool
         With little memory and few requests.
     say : callable
-        Told of what failed.
+        Told what came out.
 
     Returns
     -------
@@ -146,6 +154,8 @@ def measure_limits(
         file.truncate(size)
     with serving(Server("store", "files"), served, work) as server:
         for limit in limits(quick):
+            if names is not None and limit.name not in names:
+                continue
             try:
                 answer = run_task(
                     python,
@@ -165,5 +175,6 @@ def measure_limits(
             times = sorted(answer["seconds"])
             best, middle = limit.work / times[0], limit.work / times[len(times) // 2]
             measured[limit.name] = Measured(limit.name, limit.title, limit.unit, best, middle)
+            say(f"{limit.title}: {rate_text(best, limit.unit)}")
     large.unlink()
     return measured, failed

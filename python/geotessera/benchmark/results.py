@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from geotessera.benchmark.limits import Measured
 from geotessera.benchmark.model import OURS
+from geotessera.benchmark.peers import is_ours
 from geotessera.benchmark.statistics import Ratio, Spread, ratio_of, spread_of
 
 if TYPE_CHECKING:
@@ -114,7 +115,12 @@ class Outcome:
     @property
     def finished(self) -> bool:
         """Whether we ran; what failed is tried again by the next run."""
-        return bool(self.runs) and not any(label.startswith(OURS) for label in self.failures)
+        return bool(self.runs) and not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether we failed; peers may."""
+        return any(is_ours(label) for label in self.failures)
 
     def times(self, label: str) -> Spread | None:
         """Return the spread of the runs' times."""

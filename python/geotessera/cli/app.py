@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from geotessera.cli import (
+    bench,
     coverage,
     demo,
     download,
@@ -196,5 +197,6 @@ app.command(cls=_Command)(sample.sample)
 app.command(cls=_Command)(serve.serve)
 app.command(cls=_Command)(verify.verify)
 app.command(cls=_Command)(visualize.visualize)
+app.command(cls=_Command)(bench.bench)
 app.command(cls=_Command)(demo.demo)
 app.command(cls=_Command)(version.version)

@@ -1,8 +1,8 @@
 """Run one task in this process and say how long it took, as a line of JSON.
 
 Usage: ``python -P run.py REQUEST``, where REQUEST is a JSON object: ``task``
-(``"topic.function"``), ``options``, ``place`` (see `shared.Place`), ``rounds``, ``seconds`` (no further call
-begins after them), ``memory`` and ``sum`` (whether these are wanted).
+(``"topic.function"``), ``options``, ``place`` (see `shared.Place`), ``rounds``, ``seconds``
+(after them no further call begins), ``memory`` and ``sum`` (whether these are wanted).
 
 Nothing but the standard library is imported before the task is.
 """
