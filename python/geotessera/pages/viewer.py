@@ -72,7 +72,7 @@ def write_viewer(
         The page.
     tiles : str
         URL template of 256-pixel PNG tiles in Web Mercator, relative to the page:
-        ``tiles/{z}/{x}/{y}.png``.
+        ``tiles/{z}/{x}/{y}.png``; empty for a map of outlines alone.
     bounds : sequence of float
         (west, south, east, north) of the mosaic in WGS84 degrees; west > east crosses the
         antimeridian. No tile outside is asked for.

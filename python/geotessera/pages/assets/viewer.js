@@ -46,7 +46,7 @@ function exists(z, x, y) {
 }
 
 async function readTile(z, x, y) {
-  if (!exists(z, x, y)) return null;
+  if (!data.tiles || !exists(z, x, y)) return null;
   if (fromDisk) {
     if (!data.packs) return null;
     const address = fill(data.packs, { z, x, y, x8: x >> 3, y8: y >> 3 });
@@ -76,7 +76,7 @@ async function decode(z, x, y) {
 
 // The colour of a place at the zoom that is drawn; null where the mosaic has no pixel.
 async function colourAt(map, lon, lat) {
-  const z = Math.min(Math.max(Math.round(map.getZoom() + 1), data.zooms[0]), data.zooms[1]);
+  const z = Math.min(Math.round(map.getZoom() + 1), data.zooms[1]);
   const n = 2 ** z;
   const u = ((wrap(lon) + 180) / 360) * n;
   const v = ((1 - Math.asinh(Math.tan((lat * Math.PI) / 180)) / Math.PI) / 2) * n;
@@ -128,6 +128,8 @@ function showBasemap(map, url, credit) {
   map.addLayer({ id: "online", type: "raster", source: "online" }, "borders");
 }
 
+const showAll = (map, animate) => map.fitBounds(extent, { padding: 40, animate });
+
 // --- The page ---------------------------------------------------------------------------
 
 function wireControls(map) {
@@ -147,7 +149,7 @@ function wireControls(map) {
   const redraw = () => $("show-grid").checked && map.getSource("grid").setData(tileGrid(map));
   $("show-grid").addEventListener("change", redraw);
   map.on("moveend", redraw);
-  $("extent").addEventListener("click", () => map.fitBounds(extent, { padding: padding(), animate: !STILL.matches }));
+  $("extent").addEventListener("click", () => showAll(map, !STILL.matches));
   const form = $("basemap");
   if (data.basemap) {
     $("basemap-url").value = data.basemap.url;
@@ -189,24 +191,25 @@ function showFacts() {
 }
 
 async function start() {
-  const unfit = fitToDrive();
+  const unfit = whyNot();
   if (unfit) return fail(unfit);
   showFacts();
   const { map, maplibre } = await makeMap(await loadCountries(), "mercator", {
-    bounds: extent, fitBoundsOptions: { padding: padding() }, minZoom: 0, maxZoom: Math.min(data.zooms[1] + 3, 23),
+    minZoom: 0, maxZoom: Math.min(data.zooms[1] + 3, 23),
   });
   maplibre.addProtocol("tessera", async ({ url }) => {
     const [z, x, y] = url.slice("tessera://".length).split("/").map(Number);
     return { data: await tileBytes(z, x, y).catch(() => null) };
   });
   // Zooms are those of 256-pixel tiles; the map counts in tiles of 512.
+  showAll(map, false);
   if (data.center) map.setCenter(data.center);
   if (data.initialZoom !== null) map.setZoom(data.initialZoom - 1);
   addLayers(map);
   wireControls(map);
   wireReadout(map);
   if (data.basemap) showBasemap(map, data.basemap.url, data.basemap.attribution);
-  if (fromDisk && !data.packs) {
+  if (fromDisk && data.tiles && !data.packs) {
     notice("A browser may not read these tiles from a disk. Show the map with: geotessera serve DIRECTORY");
   }
   window.geotesseraMap = map;
