@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
+    from geotessera.pca import PcaModel
     from geotessera.sources.local import LocalTile
     from geotessera.types import Method, ProgressCallback
 
     type StrPath = str | os.PathLike[str]
     type Coord = tuple[float, float]
     type Fetched = tuple[int, float, float, NDArray[np.float32], CRS, Affine]
+    type Projected = tuple[Any, ...]
 
 __all__ = ["GeoTessera", "dequantize_embedding"]
 
@@ -1026,6 +1028,121 @@ class GeoTessera:
         if progress_callback is not None and tiles:
             progress_callback(len(tiles), len(tiles), "Export complete")
         return paths
+
+    # --- Principal components ------------------------------------------------------------
+
+    def apply_pca_to_embeddings(
+        self,
+        embeddings: Iterable[Fetched],
+        n_components: int = 3,
+        standardize: bool = True,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        model: PcaModel | StrPath | None = None,
+    ) -> list[Projected]:
+        """Return embeddings as scores on their principal components.
+
+        One model serves all of them; it is fitted to every pixel whose bands are all finite.
+
+        Parameters
+        ----------
+        embeddings : iterable of (year, lon, lat, array, crs, transform)
+            As `fetch_embeddings` yields them; arrays of shape (H, W, B).
+        n_components : int
+            How many components.
+        standardize : bool
+            Divide each band by its standard deviation first.
+        progress_callback : callable, optional
+            Called with (tiles done, tiles in all, status text).
+        model : PcaModel or path, optional
+            Components that were fitted before, such as to another year; `n_components` and
+            `standardize` are its own then.
+
+        Returns
+        -------
+        list of tuple
+            (year, lon, lat, scores, crs, transform, info): scores are float32 of shape
+            (H, W, n_components), NaN where a band is not finite. ``info`` has
+            ``explained_variance`` (each component's share of the variance),
+            ``total_variance`` (the sum of these shares), ``n_components`` and
+            ``standardized``.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for fewer valid pixels, or fewer bands, than components.
+        """
+        from geotessera.projection import project_embeddings
+
+        return project_embeddings(
+            embeddings, n_components, standardize, progress_callback, model=model
+        )
+
+    def export_pca_geotiffs(
+        self,
+        tiles_to_fetch: Iterable[tuple[int, float, float]],
+        output_dir: StrPath,
+        n_components: int = 3,
+        standardize: bool = True,
+        compress: str = "lzw",
+        normalize: bool = True,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        model: PcaModel | StrPath | None = None,
+    ) -> list[str]:
+        """Write tiles as pictures of their principal components, each in its UTM CRS.
+
+        One model serves all tiles; it is fitted to every pixel of them. Tiles are read again
+        rather than kept, so that memory does not grow with their number.
+
+        Parameters
+        ----------
+        tiles_to_fetch : iterable of (year, lon, lat)
+            Which tiles.
+        output_dir : path
+            Files are ``grid_<lon>_<lat>_<year>_pca.tiff`` in it.
+        n_components : int
+            How many bands; three are shown as red, green and blue.
+        standardize : bool
+            Divide each band by its standard deviation first.
+        compress : str
+            GDAL's name of the compression.
+        normalize : bool
+            Stretch all tiles from the least to the greatest score of all; else each between
+            its own.
+        progress_callback : callable, optional
+            Called with (done, in all, status text): bytes while tiles are fetched, then tiles.
+        model : PcaModel or path, optional
+            Components that were fitted before, and the stretch if it has one: for one colour
+            space over years and regions.
+
+        Returns
+        -------
+        list of str
+            Paths of the uint8 GeoTIFFs, with a mask, in the order of the tiles.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`) for fewer valid pixels, or fewer bands, than components.
+        TileError
+            (a `RuntimeError`) for a tile that cannot be had.
+        """
+        from geotessera.projection import export_tiles
+
+        wanted = [TileId.of(*tile) for tile in tiles_to_fetch]
+        tiles = [TileId(tile.year, *tile_from_world(tile.lon, tile.lat)) for tile in wanted]
+        self._store.ensure(tiles, auto_download=True, progress=progress_callback)
+        return export_tiles(
+            [self._tile(tile) for tile in tiles],
+            output_dir,
+            n_components,
+            standardize,
+            compress,
+            normalize,
+            progress_callback,
+            model=model,
+        )
 
     # --- Shared --------------------------------------------------------------------------
 

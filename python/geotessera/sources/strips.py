@@ -47,19 +47,23 @@ class Buffers:
         self._lent = 0
 
 
-def read_strips(source: RasterSource, window: Window | None = None) -> Iterator[tuple[int, Block]]:
+def read_strips(
+    source: RasterSource, window: Window | None = None, rows: int | None = None
+) -> Iterator[tuple[int, Block]]:
     """Yield (first row within the window, strip) from the top.
 
     A strip is gone when the next one is asked for. Files are read, not mapped: pages that
-    are mapped count as the process's memory.
+    are mapped count as the process's memory. A strip has `rows` rows, or what 16 M values fill.
     """
     row, col, height, width = check_window(window, source.grid)
-    rows = max(STRIP_VALUES // (width * source.band_count), 1)
+    most = max(STRIP_VALUES // (width * source.band_count), 1)
     across = source.block_shape[0]
-    if across < rows:
-        rows = rows // across * across  # no block is decoded twice
+    if rows is not None:
+        most = min(most, rows)
+    elif across < most:
+        most = most // across * across  # no block is decoded twice
     buffers = Buffers()
-    for top in range(0, height, rows):
+    for top in range(0, height, most):
         buffers.restart()
-        part = Window(row + top, col, min(rows, height - top), width)
+        part = Window(row + top, col, min(most, height - top), width)
         yield top, source.read_into(part, buffers)
