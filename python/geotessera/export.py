@@ -16,6 +16,7 @@ from geotessera.remote.records import FileRecords
 from geotessera.sidecar import TESSERA_METADATA_FILENAME
 from geotessera.sources.base import RasterSource, check_bands
 from geotessera.sources.floats import as_float
+from geotessera.tiff import BLOCK, COMPRESSIONS, write_geotiff
 from geotessera.types import GridSpec, Window
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ logger = logging.getLogger("geotessera")
 
 SOURCE_BANDS_TAG = "GEOTESSERA_SOURCE_BANDS"
 """Tag with the number of bands of what was exported: says whether a file holds them all."""
-
-BLOCK = 256
-"""Height and width of the blocks of an exported tile."""
 
 # All of GDAL's that keep every bit of a float32.
 _LOSSLESS = (
@@ -162,13 +160,24 @@ def export_tile(
     picked = check_bands(bands, source.band_count) or list(range(source.band_count))
     every_tag = {**_tags(source, tile, dataset), **(tags or {})}
     target = Path(path)
+    if compress.lower() in COMPRESSIONS:
+        write_geotiff(
+            target,
+            source.grid,
+            lambda window: as_float(source.read(window), picked),
+            names=_names(picked),
+            tags=every_tag,
+            compress=compress.lower(),
+            cog=cog,
+        )
+        return target
     with atomic_path(target, suffix=".tif") as temporary:
         if not cog:
-            _write_geotiff(source, temporary, picked, compress.lower(), every_tag)
+            _write_by_gdal(source, temporary, picked, compress.lower(), every_tag)
         else:
             # On disk, not in memory: a tile is 0.5 GB. GDAL would write the same twice.
             with PartFile(target, suffix=".tif") as plain:
-                _write_geotiff(source, plain.path, picked, "none", every_tag)
+                _write_by_gdal(source, plain.path, picked, "none", every_tag)
                 _copy_as_cog(plain.path, temporary, compress.lower())
     return target
 
@@ -222,7 +231,11 @@ def _tags(
     return tags
 
 
-def _write_geotiff(
+def _names(bands: list[int]) -> list[str]:
+    return [f"Tessera_Band_{band}" for band in bands]
+
+
+def _write_by_gdal(
     source: RasterSource, path: Path, bands: list[int], compress: str, tags: dict[str, str]
 ) -> None:
     import numpy as np
@@ -249,7 +262,7 @@ def _write_geotiff(
         BIGTIFF="IF_SAFER",
     ) as dataset:
         dataset.update_tags(**tags)
-        dataset.descriptions = tuple(f"Tessera_Band_{band}" for band in bands)
+        dataset.descriptions = _names(bands)
         for window in _blocks(grid):
             values = as_float(source.read(window), bands)
             # Pixel order in memory is pixel order in the file: GDAL copies, not transposes.

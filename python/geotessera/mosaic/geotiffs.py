@@ -156,11 +156,7 @@ class GeoTiffs:
         for file, part in zip(self._files, (values, scales), strict=False):
             assert part is not None  # a quantised plan has two files, and both parts
             block = part[..., np.newaxis] if part.ndim == 2 else part
-            if block.shape[:2] != (BLOCK, BLOCK):
-                cut = block
-                block = np.full((BLOCK, BLOCK, file.bands), file.fill, file.dtype)
-                block[: cut.shape[0], : cut.shape[1]] = cut
-            file.write(0, row, column, block)
+            file.write(0, row, column, file.pad(block))
 
     def write_empty(self, row: int, column: int) -> None:
         """Record a block that no raster touches."""

@@ -3,6 +3,7 @@
 from geotessera.tiff.codecs import COMPRESSIONS, Codec
 from geotessera.tiff.fields import describe
 from geotessera.tiff.file import BLOCK, Blocks, MemoryBlocks, TiffFile, row_major
+from geotessera.tiff.single import write_geotiff
 
 __all__ = [
     "BLOCK",
@@ -13,4 +14,5 @@ __all__ = [
     "TiffFile",
     "describe",
     "row_major",
+    "write_geotiff",
 ]

@@ -137,11 +137,18 @@ class TiffFile:
 
     def write(self, level: int, row: int, column: int, block: NDArray[Any]) -> None:
         """Compress a block, shape (side, side, band), append and record it."""
+        self.append(level, row, column, self.encode(block))
+
+    def encode(self, block: NDArray[Any]) -> memoryview | None:
+        """Return the bytes of a block, shape (side, side, band); None if it is empty."""
+        return None if self._is_empty(block) else self.codec.encode(block)
+
+    def append(self, level: int, row: int, column: int, data: memoryview | None) -> None:
+        """Append and record a block as `encode` made it."""
         place = self.number, level, row, column
-        if self._is_empty(block):
+        if data is None:
             self._record.add(place, (0, 0, 0))
             return
-        data = self.codec.encode(block)
         with self._lock:
             at = self._end + _FRAME
             self._end = at + len(data) + _FRAME
@@ -151,12 +158,20 @@ class TiffFile:
             write_at(self._descriptor, data[-_FRAME:], at + len(data))
         self._record.add(place, (at, len(data), zlib.crc32(data)))
 
+    def pad(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return a block, shape (side, side, band), of what is left at an edge."""
+        if part.shape[:2] == (BLOCK, BLOCK):
+            return part
+        block = np.full((BLOCK, BLOCK, self.bands), self.fill, self.dtype)
+        block[: part.shape[0], : part.shape[1]] = part
+        return block
+
     def _is_empty(self, block: NDArray[Any]) -> bool:
         if self.fill == self.fill:
             return not (block[0, 0, 0] != self.fill or (block != block.dtype.type(self.fill)).any())
         return bool(np.isnan(block[..., 0]).all() and np.isnan(block).all())
 
-    def _halved(self, level: int, row: int, column: int) -> NDArray[Any] | None:
+    def _every_second(self, level: int, row: int, column: int) -> NDArray[Any] | None:
         """Return every second row and column of a finished block; None if it is empty."""
         at, size, _ = self._record[self.number, level, row, column]
         if not size:
@@ -172,15 +187,19 @@ class TiffFile:
             return os.read(self._descriptor, size)
 
     def halve(self, level: int, row: int, column: int) -> None:
-        """Make a block of an overview: every second row and column of the level below."""
+        """Write a block of an overview."""
+        self.write(level, row, column, self.halved(level, row, column))
+
+    def halved(self, level: int, row: int, column: int) -> NDArray[Any]:
+        """Return a block of an overview: every second row and column of the level below."""
         below, half = self.images[level - 1], BLOCK // 2
         block = np.full((BLOCK, BLOCK, self.bands), self.fill, self.dtype)
         for down in range(min(2, below.rows - 2 * row)):
             for right in range(min(2, below.columns - 2 * column)):
-                part = self._halved(level - 1, 2 * row + down, 2 * column + right)
+                part = self._every_second(level - 1, 2 * row + down, 2 * column + right)
                 if part is not None:
                     block[down * half : (down + 1) * half, right * half : (right + 1) * half] = part
-        self.write(level, row, column, block)
+        return block
 
     # --- The whole file ------------------------------------------------------------------
 
