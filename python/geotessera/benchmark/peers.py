@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +80,13 @@ def find_peers(directory: Path | None, *, none: bool = False) -> dict[str, Insta
     """
     if none:
         return {}
-    found = {}
-    for peer in PEERS:
-        one = _program(peer) if peer.program else _library(peer, directory)
-        if one is not None:
-            found[peer.name] = one
-    return found
+
+    def look(peer: _Peer) -> Installed | None:
+        return _program(peer) if peer.program else _library(peer, directory)
+
+    with ThreadPoolExecutor() as pool:
+        found = [one for one in pool.map(look, PEERS) if one is not None]
+    return {one.name: one for one in found}
 
 
 def _program(peer: _Peer) -> Installed | None:

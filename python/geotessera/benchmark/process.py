@@ -97,6 +97,8 @@ def run_task(
         )
     except subprocess.TimeoutExpired:
         raise TaskError(f"took more than {TIMEOUT:g} s") from None
+    except OSError as error:  # the interpreter is gone
+        raise TaskError(str(error)) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if done.returncode:

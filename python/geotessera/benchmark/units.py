@@ -14,7 +14,7 @@ def digits(value: float) -> str:
     """Return three significant digits, without an exponent: 0.0123, 4.42, 16.9, 195, 13678."""
     if value == 0:
         return "0"
-    size = abs(value)
+    size = abs(float(f"{value:.2e}"))  # 9.999 is 10.0
     places = 0
     while size < 100 and places < 12:
         size *= 10
