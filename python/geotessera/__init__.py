@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotessera import registry, store, visualization
+    from geotessera import registry, store, visualization, web
     from geotessera.core import GeoTessera
     from geotessera.dequantize import dequantize_embedding
     from geotessera.errors import GeoTesseraError
@@ -30,6 +30,7 @@ __all__ = [
     "registry",
     "store",
     "visualization",
+    "web",
 ]
 
 _HOMES = {
@@ -40,7 +41,7 @@ _HOMES = {
     "dequantize_embedding": "geotessera.dequantize",
 }
 _SUBMODULES = frozenset(
-    {"core", "country", "inputs", "raster", "registry", "store", "tiles", "visualization"}
+    {"core", "country", "inputs", "raster", "registry", "store", "tiles", "visualization", "web"}
 )
 
 

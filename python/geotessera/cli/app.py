@@ -27,6 +27,7 @@ from geotessera.cli import (
     verify,
     version,
     visualize,
+    webmap,
 )
 from geotessera.cli.errors import INTERRUPTED, USAGE, UsageError, describe, exit_code, kind
 from geotessera.cli.output import StderrHandler, write_json, write_note
@@ -197,6 +198,7 @@ app.command(cls=_Command)(sample.sample)
 app.command(cls=_Command)(serve.serve)
 app.command(cls=_Command)(verify.verify)
 app.command(cls=_Command)(visualize.visualize)
+app.command(cls=_Command)(webmap.webmap)
 app.command(cls=_Command)(bench.bench)
 app.command(cls=_Command)(demo.demo)
 app.command(cls=_Command)(version.version)

@@ -1,0 +1,326 @@
+"""The tiles of a web map and what goes with them: packs, an archive, and what they say."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotessera.errors import EmptySelectionError, InputError
+from geotessera.region_mosaic import bbox_of
+from geotessera.stages import file_identity, read_stage, save_stage
+from geotessera.webmap.archive import write_archive
+from geotessera.webmap.cut import CutReport, cut
+from geotessera.webmap.packs import remove_packs, write_packs
+from geotessera.webmap.picture import Picture
+from geotessera.webmap.tree import TileTree
+from geotessera.webmap.zooms import MAX_LATITUDE, SIDE, check_zooms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geotessera.types import BBox, Method, ProgressCallback
+
+__all__ = ["BuildReport", "build_tiles", "read_scheme"]
+
+SCHEMA = 2
+"""Of ``tiles.json``; 1 is upstream's, whose rows are counted from the south."""
+
+RECORD = "tiles.json"
+
+_METHODS = ("bilinear", "nearest")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What was made.
+
+    Parameters
+    ----------
+    tiles : Path or None
+        The directory of tiles; None where only the archive was wanted.
+    packs, archive : Path or None
+        The directory of packs, and the PMTiles archive.
+    bounds : tuple of float
+        (west, south, east, north) of the picture in WGS84 degrees, within what Web Mercator
+        shows; west > east crosses the antimeridian.
+    zooms : (int, int)
+        The smallest and the largest.
+    count : int
+        Tiles that there are.
+    cut, written, removed : int
+        Tiles that were made anew, those of them that are not as they were before, and those
+        that are gone.
+    """
+
+    tiles: Path | None
+    packs: Path | None
+    archive: Path | None
+    bounds: tuple[float, float, float, float]
+    zooms: tuple[int, int]
+    count: int
+    cut: int
+    written: int
+    removed: int
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Longitude and latitude of the middle, in degrees."""
+        west, south, east, north = self.bounds
+        lon = (west + (east if west <= east else east + 360)) / 2
+        return lon - 360 if lon > 180 else lon, (south + north) / 2
+
+
+def read_scheme(tiles: str | os.PathLike[str]) -> tuple[str, tuple[int, int] | None, Any]:
+    """Return how the rows of a directory of tiles are counted, its zooms and its bounds.
+
+    Parameters
+    ----------
+    tiles : path
+        The directory.
+
+    Returns
+    -------
+    tuple
+        ``"xyz"`` where ``tiles.json``, in the directory or beside it, says so, else
+        ``"tms"``, as gdal2tiles counts; zooms and bounds are None where nothing says them.
+    """
+    directory = Path(tiles).absolute()
+    for place in (directory / RECORD, directory.parent / RECORD):
+        found = read_stage(place)
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            continue
+        if place.parent == directory or found.get("directory") == directory.name:
+            zooms = found.get("zoom")
+            return str(found.get("scheme", "xyz")), zooms and tuple(zooms), found.get("bounds")
+    return "tms", None, None
+
+
+def build_tiles(
+    source: str | os.PathLike[str],
+    tiles: str | os.PathLike[str],
+    *,
+    zooms: Sequence[int] = (8, 15),
+    method: Method = "bilinear",
+    record: str | os.PathLike[str] | None = None,
+    packs: str | os.PathLike[str] | None = None,
+    archive: str | os.PathLike[str] | None = None,
+    keep_tiles: bool = True,
+    name: str = "",
+    force: bool = False,
+    jobs: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> BuildReport:
+    """Cut a picture into Web Mercator tiles: PNG, 256 pixels, XYZ numbering.
+
+    What is there already and is made of the same pixels is left alone, so that a run that was
+    killed is gone on with, and a changed picture costs what changed. Empty tiles are not
+    written.
+
+    Parameters
+    ----------
+    source : path
+        8-bit raster in any CRS; see `Picture`.
+    tiles : path
+        Directory for ``{z}/{x}/{y}.png``. Tiles of other tools in it are replaced.
+    zooms : (int, int)
+        Smallest and largest, 0 to 24.
+    method : {"bilinear", "nearest"}
+        How pixels of the largest zoom are made; smaller ones are means of 2 × 2 pixels,
+        weighted by their alpha.
+    record : path, optional
+        Where it is said what was made; by default ``tiles.json`` in the directory of tiles.
+    packs : path, optional
+        Directory for tiles as scripts; see `geotessera.webmap.packs`.
+    archive : path, optional
+        PMTiles file to write.
+    keep_tiles : bool
+        Whether the directory stays; otherwise only the archive does.
+    name : str
+        What the archive is called.
+    force : bool
+        Whether to cut everything anew.
+    jobs : int, optional
+        Units that are cut at once, by default as many as there are threads of the kernels;
+        each takes up to 60 MB.
+    progress : callable, optional
+        Called with (done, in all, status text).
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) for zooms, methods and pictures that cannot be used.
+    EmptySelectionError
+        (a `ValueError`) if the picture has no visible pixel.
+    FileNotFoundError, FormatError
+        If there is no picture, or it cannot be read.
+    UnwritableDestination
+        (an `OSError`) if tiles cannot be written.
+    """
+    chosen = check_zooms(zooms)
+    if method not in _METHODS:
+        raise InputError(f"unknown method {method!r}: expected one of {', '.join(_METHODS)}")
+    if not keep_tiles and archive is None:
+        raise InputError("without a directory of tiles an archive is needed")
+    tree = TileTree(tiles)
+    note = Path(record) if record is not None else tree.directory / RECORD
+    with Picture(source) as picture:
+        build = _Build(picture, tree, note, chosen, method, progress)
+        build.packs = Path(packs) if packs is not None else None
+        build.archive = Path(archive) if archive is not None else None
+        build.name = name or Path(source).stem
+        return build.make(keep_tiles, force, jobs)
+
+
+class _Build:
+    """One call of `build_tiles`."""
+
+    packs: Path | None = None
+    archive: Path | None = None
+    name = ""
+
+    def __init__(
+        self,
+        picture: Picture,
+        tree: TileTree,
+        note: Path,
+        zooms: tuple[int, int],
+        method: Method,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self._picture = picture
+        self._tree = tree
+        self._note = note
+        self._zooms = zooms
+        self._method: Method = method
+        self._progress = progress
+        self._bounds = _shown(bbox_of(picture.grid))
+        before = read_stage(note)
+        self._before: dict[str, Any] = before if isinstance(before, dict) else {}
+
+    def make(self, keep_tiles: bool, force: bool, jobs: int | None) -> BuildReport:
+        what = self._what()
+        # As JSON has it: no tuples.
+        same = all(self._before.get(key) == value for key, value in what.items())
+        trusted = same and not force and self._before.get("complete") is True
+        if trusted and not keep_tiles and self._archive_is_there():
+            return self._report(CutReport(tiles=int(self._before.get("tiles", 0))), keep_tiles)
+        if not trusted:
+            save_stage(self._note, what | {"complete": False})
+        try:
+            report = cut(
+                self._picture,
+                self._tree,
+                self._zooms,
+                method=self._method,
+                trusted=trusted,
+                force=force,
+                jobs=jobs,
+                progress=self._progress,
+            )
+            if not report.tiles:
+                raise EmptySelectionError(
+                    f"{self._picture.path} has no visible pixel where Web Mercator has a place"
+                )
+        except BaseException:
+            if not self._tree.record.exists():  # there is nothing that the note could be about
+                self._note.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._tree.directory.rmdir()
+            raise
+        self._pack(report)
+        self._archive(report, trusted)
+        self._clean(report, keep_tiles)
+        made = {
+            "tiles": report.tiles,
+            "packs": self._relative(self.packs),
+            "pmtiles": self._relative(self.archive),
+            "complete": True,
+        }
+        if self._before != what | made:
+            save_stage(self._note, what | made)
+        return self._report(report, keep_tiles)
+
+    def _what(self) -> dict[str, Any]:
+        """Return what tiles are made from and how, as ``tiles.json`` has it."""
+        return {
+            "schema": SCHEMA,
+            "scheme": "xyz",
+            "directory": self._tree.directory.absolute().name,
+            "source": file_identity(self._picture.path, self._note.parent),
+            "zoom": list(self._zooms),
+            "bounds": list(self._bounds),
+            "tile_size": SIDE,
+            "format": "png",
+            "resampling": self._method,
+        }
+
+    def _relative(self, path: Path | None) -> str | None:
+        if path is None:
+            return None
+        return Path(os.path.relpath(path, self._note.parent)).as_posix()
+
+    def _archive_is_there(self) -> bool:
+        known = self._before.get("pmtiles") == self._relative(self.archive)
+        return known and self.archive is not None and self.archive.is_file()
+
+    def _pack(self, report: CutReport) -> None:
+        before = self._before.get("packs")
+        if self.packs is not None:
+            # Only of a run that came to its end it is known that the others are right.
+            whole = self._before.get("complete") is True and before == self._relative(self.packs)
+            changed = report.packs if whole else None
+            write_packs(self._tree, report.existing(), self.packs, changed, self._progress)
+        elif isinstance(before, str):
+            remove_packs(self._note.parent / before)
+
+    def _archive(self, report: CutReport, trusted: bool) -> None:
+        if self.archive is not None:
+            if trusted and not report.changed and self._archive_is_there():
+                return
+            write_archive(
+                self._tree,
+                report.existing(),
+                self.archive,
+                bounds=self._bounds,
+                center=self._report(report, True).center,
+                zoom=self._zooms[0],
+                name=self.name,
+                progress=self._progress,
+            )
+        elif isinstance(before := self._before.get("pmtiles"), str) and report.changed:
+            # It would show what the tiles no longer do.
+            (self._note.parent / before).unlink(missing_ok=True)
+
+    def _clean(self, report: CutReport, keep_tiles: bool) -> None:
+        if keep_tiles:
+            return
+        for tile in report.existing():
+            self._tree.remove(tile)
+        self._tree.finish()
+
+    def _report(self, report: CutReport, keep_tiles: bool) -> BuildReport:
+        return BuildReport(
+            self._tree.directory if keep_tiles else None,
+            self.packs,
+            self.archive,
+            self._bounds,
+            self._zooms,
+            report.tiles,
+            report.cut,
+            report.written,
+            report.removed,
+        )
+
+
+def _shown(bbox: BBox) -> tuple[float, float, float, float]:
+    """Return what Web Mercator shows of a box."""
+    west, south, east, north = map(float, bbox)
+    low, high = (max(-MAX_LATITUDE, min(lat, MAX_LATITUDE)) for lat in (south, north))
+    return west, low, east, high

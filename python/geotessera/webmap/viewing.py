@@ -1,0 +1,107 @@
+"""What pages are told: where tiles lie, and outlines."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from geotessera.errors import InputError
+from geotessera.regions import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["found_zooms", "outline_of", "relative_url", "write_summary"]
+
+_SHOWN_METRES = 30.0
+"""How far a drawn outline may be from the real one."""
+
+_METRES = 111_320.0
+"""Of a degree along a meridian."""
+
+
+def relative_url(target: str | os.PathLike[str], page: str | os.PathLike[str]) -> str:
+    """Return the URL of a file or directory, relative to a page."""
+    there, here = Path(target).absolute(), Path(page).absolute().parent
+    if there.drive != here.drive:  # no relative way from one drive to another
+        return there.as_uri()
+    return quote(Path(os.path.relpath(there, here)).as_posix())
+
+
+def found_zooms(directory: Path) -> tuple[int, int] | None:
+    """Return the smallest and the largest zoom of a directory of tiles, by its names."""
+    if not directory.is_dir():
+        return None
+    zooms = [int(one.name) for one in directory.iterdir() if one.name.isdecimal() and one.is_dir()]
+    return (min(zooms), max(zooms)) if zooms else None
+
+
+def outline_of(region: object) -> dict[str, Any]:
+    """Return a region as GeoJSON, in WGS84 degrees and no finer than a map can show.
+
+    Parameters
+    ----------
+    region : Region, path, geometry, …
+        As `Region.of` takes it; a box is drawn as a box.
+    """
+    import shapely
+    import shapely.geometry
+
+    chosen = Region.of(Path(region) if isinstance(region, str) else region)
+    geometry = chosen.geometry
+    if geometry is None:
+        west, south, east, north = chosen.bbox
+        if east < west:
+            east += 360
+        geometry = shapely.box(west, south, east, north)
+    middle = math.radians((chosen.bbox.south + chosen.bbox.north) / 2)
+    tolerance = _SHOWN_METRES / _METRES * max(math.cos(middle), 0.1)
+    shown = shapely.simplify(geometry, tolerance)
+    return {
+        "type": "Feature",
+        "properties": {"name": chosen.name},
+        "geometry": shapely.geometry.mapping(geometry if shown.is_empty else shown),
+    }
+
+
+def write_summary(
+    paths: Iterable[str | os.PathLike[str]], page: str | os.PathLike[str], title: str
+) -> Path:
+    """Write a page with the footprints of GeoTIFFs; see `geotessera.web`."""
+    from geotessera.coverage.inputs import survey_geotiffs
+    from geotessera.pages import write_viewer
+
+    found = survey_geotiffs(paths)
+    if not found.get("tiles"):
+        raise InputError("none of the GeoTIFFs could be read: there is nothing to show")
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"path": str(tile["path"])},
+            "geometry": {"type": "Polygon", "coordinates": [_ring(*tile["bounds"])]},
+        }
+        for tile in found["tiles"]
+    ]
+    box = found["bounds"]
+    return write_viewer(
+        page,
+        tiles="",
+        bounds=(box["min_lon"], box["min_lat"], box["max_lon"], box["max_lat"]),
+        zooms=(0, 18),
+        title=title,
+        region={"type": "FeatureCollection", "features": features},
+        meta={
+            "Files": found["total_files"],
+            "Years": ", ".join(found["years"]) or "not said",
+            "Bands": ", ".join(map(str, sorted(found["band_counts"]))),
+        },
+    )
+
+
+def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
+    if east < west:
+        east += 360
+    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
