@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from typer.testing import CliRunner
 
 from geotessera import cli
@@ -399,3 +401,16 @@ def test_the_gateway_is_an_option_of_the_whole_program(monkeypatch: pytest.Monke
     assert run("--via-gateway", "version").exit_code == 0
     assert os.environ["GEOTESSERA_VIA_GATEWAY"] == "1"
     assert run("download", "--via-gateway").exit_code == 2
+
+
+def test_a_region_file_chooses_zones_by_its_outline(store: SampleStore, tmp_path: Path) -> None:
+    parts = [shapely.box(-0.003, 51.999, -0.001, 52.0), shapely.box(50, 10, 51, 11)]
+    path = tmp_path / "region.geojson"
+    geopandas.GeoDataFrame(geometry=parts, crs="EPSG:4326").to_file(path)
+    asked = ["download", "--store-url", str(store.path), "--region-file", str(path)]
+    planned = document(*asked, "--dry-run")
+    assert [one["zone"] for one in planned["zones"]] == [30]  # the box meets 31 to 39, too
+    assert planned["zones"][0]["width"] < 25
+    done = document(*asked, "-o", str(tmp_path / "out"))
+    (written,) = (Path(one) for one in done["files"])
+    check_zone(written, store)

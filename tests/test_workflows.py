@@ -124,8 +124,6 @@ def test_what_cannot_be_downloaded(
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         workflows.open_stream(store_url=tmp_path / "none")
-    with pytest.raises(ValueError, match="cambridge"):
-        workflows.open_stream("v1.1", "cambridge")  # published as tiles only
 
 
 def test_a_mirror_s_store_is_what_it_is_asked_for(
