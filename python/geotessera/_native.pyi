@@ -21,6 +21,7 @@ __all__ = [
     "decode_points",
     "decode_window",
     "dequantize",
+    "encode_lzw",
     "encode_tiles",
     "group_by_tile",
     "halve_picture",
