@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
+# Peers, data (6 GB) and reports of `make bench`.
+BENCH ?= target/geotessera-bench
 # Cargo outside maturin would ask the first Python on PATH, which may be too old for PyO3's abi3.
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
@@ -40,9 +42,10 @@ format: build ## Format the Rust and the Python code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: build ## Measure the kernels (criterion) and the package against its peers
-	$(CARGO) bench -p geotessera-core
-	$(BIN)/python benches/run.py
+bench: build ## Measure the kernels, the package, its peers and the machine (under 20 minutes)
+	$(CARGO) bench -q -p geotessera-core --bench kernels -- --quick --quiet
+	-sh benches/peers $(BENCH)/peers
+	$(BIN)/geotessera bench --output $(BENCH)
 
 bench-check: $(VENV)/.installed ## Count the kernels' instructions (valgrind) against the baseline
 	$(BIN)/python benches/instructions.py

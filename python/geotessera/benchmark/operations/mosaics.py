@@ -141,4 +141,16 @@ OPERATIONS = (
         axis="tiles",
         quick=False,
     ),
+    Operation(
+        "mosaic.resumed",
+        "nine tiles to a COG, killed half-way, and gone on with, against the whole run",
+        (
+            Call(OURS, "mosaics.resumed", {"side": 3, "fmt": "cog"}),
+            Call(f"{OURS} (whole run)", "mosaics.streamed", {"side": 3, "fmt": "cog"}),
+        ),
+        TILES,
+        (PIXELS * 9 / 4, "pixel"),
+        rounds=1,
+        quick=False,
+    ),
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from .shared import FOUR_TILES, YEAR, Place, client, tile_arrays, tile_frame
@@ -72,23 +76,40 @@ def _bounds(transform: Any, height: int, width: int) -> tuple[float, float, floa
     return west, south, east, north
 
 
-def streamed(place: Place, side: int, fmt: str, memory: str = "2GB") -> Callable[[], object]:
-    """Run `geotessera mosaic` for side × side tiles, quantised, to disk."""
-    import json
-    import subprocess
-    import sys
-
+def _line(place: Place, side: int, fmt: str, memory: str) -> list[str]:
+    """Return `geotessera mosaic` for side × side tiles, quantised; its output is missing."""
     # A hair inside the cells' edges: tiles that only touch the box are not wanted.
     box = f"0.0001,52.1001,{side / 10 - 0.0001:.4f},{52.1 + side / 10 - 0.0001:.4f}"
     tiles = str(place.world("tiles"))
     words = ["mosaic", "--bbox", box, "--embeddings-dir", tiles, "--registry-dir", tiles]
     words += ["--offline", "--quantized", "--format", fmt, "--memory", memory, "--json"]
+    return [sys.executable, "-c", "from geotessera.cli import main; main()", *words, "-o"]
 
-    def run() -> object:
-        out = place.fresh() / f"mosaic.{'zarr' if fmt == 'zarr' else 'tif'}"
-        line = [sys.executable, "-c", "from geotessera.cli import main; main()", *words]
-        done = subprocess.run([*line, "-o", str(out)], capture_output=True, check=True, text=True)
-        document = json.loads(done.stdout)
-        return {name: document[name] for name in ("height", "width", "tiles")}
 
-    return run
+def _name(place: Place, fmt: str) -> str:
+    return str(place.fresh() / f"mosaic.{'zarr' if fmt == 'zarr' else 'tif'}")
+
+
+def _run(line: list[str]) -> object:
+    done = subprocess.run(line, capture_output=True, check=True, text=True)
+    document = json.loads(done.stdout)
+    return {name: document[name] for name in ("height", "width", "tiles", "blocks")}
+
+
+def streamed(place: Place, side: int, fmt: str, memory: str = "2GB") -> Callable[[], object]:
+    """Run `geotessera mosaic` to disk."""
+    line = _line(place, side, fmt, memory)
+    return lambda: _run([*line, _name(place, fmt)])
+
+
+def resumed(place: Place, side: int, fmt: str, memory: str = "2GB") -> Callable[[], object]:
+    """Go on with a run that was killed (``kill -9``) when half of its time had passed."""
+    line = _line(place, side, fmt, memory)
+    began = time.perf_counter()
+    _run([*line, _name(place, fmt)])
+    half = 0.5 * (time.perf_counter() - began)
+    line.append(_name(place, fmt))
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        time.sleep(half)
+        process.kill()
+    return lambda: _run(line)
