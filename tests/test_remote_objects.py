@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from geotessera import errors as e
 from geotessera.datasets import TESSERA_MIRROR_S3_HTTP_URL, TESSERA_MIRROR_URL
 from geotessera.remote import http as remote_http
-from geotessera.remote import light
+from geotessera.remote import origins
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.http import RetryPolicy, enable_http_logging
 from geotessera.remote.objects import ObjectReader, open_reader
@@ -698,15 +698,15 @@ def test_http_logging_says_what_is_asked(
 def test_proxies_and_netrc_are_left_to_requests(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert light._is_plain("https://example.org", "example.org") or os.environ.get("https_proxy")
+    assert origins._is_plain("https://example.org", "example.org") or os.environ.get("https_proxy")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "inside.example.org")
-    assert not light._is_plain("http://example.org", "example.org")
-    assert light._is_plain("http://inside.example.org", "inside.example.org")
-    assert light._is_plain("http://127.0.0.1:80", "127.0.0.1")
+    assert not origins._is_plain("http://example.org", "example.org")
+    assert origins._is_plain("http://inside.example.org", "inside.example.org")
+    assert origins._is_plain("http://127.0.0.1:80", "127.0.0.1")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert not light._is_plain("http://127.0.0.1:80", "127.0.0.1")
+    assert not origins._is_plain("http://127.0.0.1:80", "127.0.0.1")
 
 
 def test_a_netrc_file_is_obeyed(
@@ -726,12 +726,12 @@ def test_connections_that_are_idle_for_long_are_closed(
     """Also those to a server that is never asked again."""
     with LoopbackServer(store.path) as first, LoopbackServer(store.path) as second:
         assert open_reader(first.url).get("zarr.json")
-        origin = light._origin(first.url)
+        origin = origins.origin_of(first.url)
         assert origin is not None
         [kept] = origin._idle
         assert open_reader(second.url).get("zarr.json")
         assert list(origin._idle) == [kept]
-        monkeypatch.setattr(light, "_IDLE_SECONDS", -1.0)
+        monkeypatch.setattr(origins, "_IDLE_SECONDS", -1.0)
         with LoopbackServer(store.path) as third:
             assert open_reader(third.url).get("zarr.json")
         assert not origin._idle

@@ -269,7 +269,7 @@ def test_giving_up_leaves_the_connections_of_others_alone(monkeypatch: pytest.Mo
             going.set()
             ends.wait(5)
 
-    made = crew.Crew(work, ["long", "short"], 2, RetryPolicy(), waits=False)
+    made = crew.Crew(work, ["long", "short"], 2, RetryPolicy())
     assert ended.wait(5)
     short = [thread for thread in made._threads if not thread.join(0.3) and not thread.is_alive()]
     long = [thread.ident for thread in made._threads if thread.is_alive()]

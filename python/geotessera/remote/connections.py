@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_JOBS",
     "JOBS_ENV",
+    "Slots",
     "allow",
     "check_jobs",
     "claim",
@@ -122,6 +123,28 @@ def slot(stopped: Callable[[], bool]) -> Iterator[bool]:
             with shared.condition:
                 shared.used -= 1
                 shared.condition.notify()
+
+
+class Slots:
+    """Connections that one thread uses at once; it does not wait for them."""
+
+    def __init__(self) -> None:
+        self._shared = _connections
+
+    def take(self, most: int) -> int:
+        """Take up to so many that may be used, and return how many."""
+        shared = self._shared
+        with shared.condition:
+            granted = max(0, min(most, max(shared.allowed, default=1) - shared.used))
+            shared.used += granted
+        return granted
+
+    def give(self, count: int) -> None:
+        """Give some back."""
+        shared = self._shared
+        with shared.condition:
+            shared.used -= count
+            shared.condition.notify(count)
 
 
 def holds_slot() -> bool:

@@ -36,8 +36,8 @@ class Crew[T]:
         Threads at the most; each counts as a connection of this process.
     policy : RetryPolicy
         Timeouts and repetitions.
-    waits : bool
-        The caller waits at once, so a single part needs no thread.
+    stopped : threading.Event, optional
+        Set when the work is given up.
     """
 
     def __init__(
@@ -46,22 +46,21 @@ class Crew[T]:
         parts: Sequence[T],
         jobs: int,
         policy: RetryPolicy,
-        *,
-        waits: bool = True,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._work = work
         self._jobs = jobs
         self._parts = deque(parts)
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._done = threading.Event()
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         if policy.sleep is DEFAULT_POLICY.sleep:
             policy = replace(policy, sleep=self._sleep)
         self._policy = policy
-        self._left = 0
+        self._left = self._inline = 0
         self._threads: list[threading.Thread] = []
-        self._alone = not parts or holds_slot() or (waits and len(parts) == 1)
+        self._alone = len(parts) < 2 or holds_slot()
         if self._alone:
             return
         self._allowed = allow(jobs)
@@ -82,8 +81,12 @@ class Crew[T]:
         """
         try:
             if self._alone and self._parts:
-                with allow(self._jobs):
-                    self._go_on()
+                self._inline = threading.get_ident()
+                try:
+                    with allow(self._jobs):
+                        self._go_on()
+                finally:
+                    self._inline = 0
             while self._left and not self._done.wait(0.2):
                 pass
         finally:
@@ -94,6 +97,8 @@ class Crew[T]:
     def cancel(self) -> None:
         """Give up what is not done; connections that are waited on are cut."""
         self._stopped.set()
+        if self._inline not in (0, threading.get_ident()):
+            abort(self._inline)
         with self._lock:
             waiting = self._left > 0
         if waiting:

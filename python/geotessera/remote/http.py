@@ -41,6 +41,7 @@ __all__ = [
     "enable_http_logging",
     "http_date",
     "is_encoded",
+    "note_answer",
     "open_url",
     "read_chunks",
 ]
@@ -156,6 +157,10 @@ _refused: dict[str, float] = {}
 """When hosts last refused a connection again and again, or had no address."""
 
 
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
 def _goes_on_refusing(host: str, error: BaseException, *, repeated: bool) -> bool:
     """Return whether a host is known not to be there: more attempts would only take time.
 
@@ -211,7 +216,7 @@ def answered[R: Reply](
     HTTPStatusError, UnreachableError, TransferError
         As `open_url`.
     """
-    host = url.partition("://")[2].partition("/")[0]
+    host = _host(url)
     gone = False
     for retry in itertools.count():
         failure: TransferError
@@ -233,9 +238,7 @@ def answered[R: Reply](
             last = 0 < retry == policy.retries
             gone = _goes_on_refusing(host, error, repeated=last)
         else:
-            if logger.isEnabledFor(logging.DEBUG):
-                _log(method, url, headers, response, time.monotonic() - began)
-            _refused.pop(host, None)
+            note_answer(method, url, headers, response, time.monotonic() - began)
             if response.status_code in accept:
                 return response
             asked = _retry_after(response)
@@ -252,9 +255,14 @@ def answered[R: Reply](
     raise AssertionError("the last attempt returns or raises")
 
 
-def _log(
+def note_answer(
     method: str, url: str, headers: Mapping[str, str] | None, response: Reply, seconds: float
 ) -> None:
+    """Log an answer, and that its server is there."""
+    if _refused:
+        _refused.pop(_host(url), None)
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
     part = (headers or {}).get("Range", "")
     size = response.headers.get("Content-Length", "?")
     logger.debug(

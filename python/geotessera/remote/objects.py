@@ -320,7 +320,7 @@ def open_reader(
     offline : bool
         Ask no server, and answer from the cache.
     jobs : int, optional
-        Connections at once, by default ``GEOTESSERA_RANGE_JOBS`` or 128.
+        Connections at once, by default ``GEOTESSERA_RANGE_JOBS`` or 256.
     gap : int, optional
         Bytes between ranges of an object for which they become one request, by default
         ``GEOTESSERA_RANGE_GAP`` or 0.

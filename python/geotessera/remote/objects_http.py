@@ -13,16 +13,24 @@ from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import (
     WHOLE_BYTES,
     BrokenBodyError,
+    Left,
     Part,
     RemoteReader,
     Whole,
 )
+from geotessera.remote.origins import origin_of
 from geotessera.remote.ranges import answered_range
+from geotessera.remote.sweep import Question, Sweep
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
     from geotessera.remote.byterange import RangeCosts
-    from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.light import LightReply
+    from geotessera.remote.http import Reply, RetryPolicy
+    from geotessera.remote.light import Begun, LightReply
+    from geotessera.remote.objects_remote import Wanted
+    from geotessera.remote.origins import OpenReply
 
 __all__ = ["HttpReader"]
 
@@ -66,14 +74,21 @@ class HttpReader(RemoteReader):
         return f"{self._place}/{quote(key, safe='/~')}{self._query}"
 
     def _ask_range(
-        self, key: str, start: int | None, length: int, policy: RetryPolicy
+        self,
+        key: str,
+        start: int | None,
+        length: int,
+        policy: RetryPolicy,
+        begun: Begun | None = None,
     ) -> Part | None:
-        part = f"-{length}" if start is None else f"{start}-{start + length - 1}"
+        if begun is not None:
+            _raise_broken(begun)
         with open_light(
             self.url_of(key),
-            headers={"Range": f"bytes={part}"},
+            headers=_range(start, length),
             accept=(200, 206, 416, *_GONE),
             policy=policy,
+            begun=begun,
         ) as reply:
             self.traffic.add(1)
             match reply.status_code:
@@ -91,12 +106,7 @@ class HttpReader(RemoteReader):
 
     def _part(self, reply: LightReply, key: str, start: int | None, length: int) -> Part:
         url = self.url_of(key)
-        found = answered_range(reply)
-        if found is not None:
-            begin, stop, total = found
-            first = max(total - length, 0) if start is None else start
-            if begin != first or stop != min(first + length, total):
-                found = None
+        found = _answered(reply, start, length)
         if found is None:
             asked = f"the last {length}" if start is None else f"{start}-{start + length - 1}"
             wrong = NoRangesError(
@@ -106,8 +116,61 @@ class HttpReader(RemoteReader):
             )
             wrong.passing = True
             raise BrokenBodyError from wrong
+        begin, stop, total = found
         data = self._body(reply, stop - begin)
         return Part(data, begin, total, _version(reply, total))
+
+    def _sweep(
+        self,
+        wanted: Sequence[Wanted],
+        arrived: Callable[[int, Part | None], object],
+        stopped: threading.Event,
+    ) -> list[Left]:
+        origin = origin_of(self.base)
+        if origin is None or origin.quiet_seconds > 0:
+            return super()._sweep(wanted, arrived, stopped)
+        urls = {key: self.url_of(key) for key in {one.key for one in wanted}}
+
+        def length_of(index: int, reply: OpenReply) -> int | None:
+            if not reply.is_simple:
+                return None
+            if reply.status_code in GONE_STATUSES:
+                return reply.left
+            one = wanted[index]
+            found = _answered(reply, one.start, one.length)
+            return None if reply.status_code != 206 or found is None else found[1] - found[0]
+
+        def take(index: int, reply: OpenReply, body: bytes) -> None:
+            self.traffic.add(1)
+            if reply.status_code != 206:
+                arrived(index, None)
+                return
+            self.traffic.add(0, len(body))
+            found = answered_range(reply)
+            assert found is not None
+            begin, _, total = found
+            arrived(index, Part(body, begin, total, _version(reply, total)))
+
+        def left(index: int, begun: Begun | None) -> Left:
+            if begun is None:
+                return Left(index)
+            key, start, length, _ = wanted[index]
+            return Left(
+                index,
+                lambda policy: self._ask_range(key, start, length, policy, begun),
+                begun.close,
+            )
+
+        sweep = Sweep(
+            origin,
+            [Question(urls[one.key], _range(one.start, one.length)) for one in wanted],
+            length_of=length_of,
+            arrived=take,
+            jobs=self.costs.jobs,
+            policy=self.policy,
+            stopped=stopped,
+        )
+        return [left(*one) for one in sweep.run()]
 
     def _whole_instead(self, reply: LightReply, key: str) -> Part:
         announced = reply.headers.get("Content-Length", "")
@@ -143,7 +206,30 @@ class HttpReader(RemoteReader):
         return data
 
 
-def _version(reply: LightReply, length: int) -> str:
+def _range(start: int | None, length: int) -> dict[str, str]:
+    """Return the header that asks for a range, or for the last bytes."""
+    part = f"-{length}" if start is None else f"{start}-{start + length - 1}"
+    return {"Range": f"bytes={part}"}
+
+
+def _answered(reply: Reply, start: int | None, length: int) -> tuple[int, int, int] | None:
+    """Return what `answered_range` does if it is what was asked for."""
+    found = answered_range(reply)
+    if found is None:
+        return None
+    begin, stop, total = found
+    first = max(total - length, 0) if start is None else start
+    return found if (begin, stop) == (first, min(first + length, total)) else None
+
+
+def _raise_broken(begun: Begun) -> None:
+    """Raise `BrokenBodyError` if a request was sent whose body did not arrive."""
+    broken = begun.take_broken()
+    if broken is not None:
+        raise BrokenBodyError from broken
+
+
+def _version(reply: Reply, length: int) -> str:
     """Return what tells an object's versions apart: its ETag, or else its date and length."""
     headers = reply.headers
     return headers.get("ETag") or f"{headers.get('Last-Modified', '')};{length}"
