@@ -166,15 +166,15 @@ def _as_text() -> tuple[list[int], list[int]]:
 def _by_column(cells: NDArray[np.bool_], order: tuple[Any, Any]) -> list[tuple[str, list[str]]]:
     """Return (longitude, latitudes) of the columns that have any cell, in an order."""
     lon, lat = _spellings()
-    columns, rows = order
+    columns, rows = (np.asarray(axis) for axis in order)
+    columns = columns[cells.any(axis=1)[columns]]
     chosen = cells[columns][:, rows]
     counts = np.count_nonzero(chosen, axis=1)
     names = np.array(lat, dtype=object)[rows][np.nonzero(chosen)[1]].tolist()
     ends = np.cumsum(counts).tolist()
     return [
         (lon[column], names[end - count : end])
-        for column, count, end in zip(columns, counts.tolist(), ends, strict=True)
-        if count
+        for column, count, end in zip(columns.tolist(), counts.tolist(), ends, strict=True)
     ]
 
 
