@@ -240,7 +240,7 @@ class _Build:
         made = {
             "tiles": report.tiles,
             "packs": self._relative(self.packs),
-            "pmtiles": self._relative(self.archive),
+            "pmtiles": self._relative(self.archive) or self._archive_kept(),
             "complete": True,
         }
         if self._before != what | made:
@@ -294,9 +294,15 @@ class _Build:
                 name=self.name,
                 progress=self._progress,
             )
-        elif isinstance(before := self._before.get("pmtiles"), str) and report.changed:
+        elif (before := self._archive_kept()) is not None and report.changed:
             # It would show what the tiles no longer do.
-            (self._note.parent / before).unlink(missing_ok=True)
+            (self._note.parent / before).unlink()
+
+    def _archive_kept(self) -> str | None:
+        """Return the name of the archive of an earlier run, if it is there."""
+        before = self._before.get("pmtiles")
+        known = isinstance(before, str) and (self._note.parent / before).is_file()
+        return before if known else None
 
     def _clean(self, report: CutReport, keep_tiles: bool) -> None:
         if keep_tiles:
