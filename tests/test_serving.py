@@ -8,6 +8,7 @@ import gc
 import http.client
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -759,3 +760,52 @@ def test_pages_to_open(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+# --- A browser -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
+def test_a_browser_reads_pages_and_parts_and_other_sites_do_not(
+    web: serving.Server, root: Path, tmp_path: Path
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    (root / "page.html").write_text('<title>…</title><script type="module" src="page.js"></script>')
+    (root / "page.js").write_text(
+        "const part = await fetch('data.bin', {headers: {Range: 'bytes=2-5'}});"
+        "document.title = part.status + ':' + new Uint8Array(await part.arrayBuffer());"
+    )
+    (root / "tile.js").write_text("window.taken = true;")
+    # localhost and 127.0.0.1 are different sites.
+    (tmp_path / "index.html").write_text(f'<script src="{web.url}tile.js"></script>')
+    with serving.bind(port=0) as other, sync_api.sync_playwright() as play:
+        other.start(tmp_path)
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(web.url + "page.html")
+        page.wait_for_function("document.title != '…'")
+        title = page.title()
+        assert problems == []
+        taken = []
+        for name in ("127.0.0.1", "localhost"):
+            page.goto(f"http://{name}:{other.port}/")
+            taken.append(page.evaluate("window.taken === true"))
+        browser.close()
+    for name in ("page.html", "page.js", "tile.js"):
+        (root / name).unlink()
+    assert title == "206:2,3,4,5"
+    assert taken == [False, True]
+
+
+def test_an_icon_that_is_not_there_is_no_error(web: serving.Server, root: Path) -> None:
+    assert ask(web, "/favicon.ico")[0].status == 204
+    (root / "favicon.ico").write_bytes(b"icon")
+    response, body = ask(web, "/favicon.ico")
+    (root / "favicon.ico").unlink()
+    assert (response.status, body) == (200, b"icon")
+    assert ask(web, "/site/favicon.ico")[0].status == 404

@@ -141,7 +141,11 @@ class Connection(BaseHTTPRequestHandler):
             self._check()
             self._answer()
         except Refusal as refusal:
-            self._refuse(refusal.status, refusal.text)
+            if self.path == "/favicon.ico" and refusal.status is HTTPStatus.NOT_FOUND:
+                # Browsers ask for it unasked, and would log that it is not there.
+                self._send_head(HTTPStatus.NO_CONTENT, {})
+            else:
+                self._refuse(refusal.status, refusal.text)
 
     def _check(self) -> None:
         """Refuse what is no request for a file of this server."""
