@@ -91,9 +91,9 @@ def _header(name: str) -> tuple[dict[str, Any], str]:
             known = geotiff_identity(name)
             year = known.year if known else tags.get("TESSERA_YEAR")
             if year is None:
-                raise InputError(f"{name} needs a name like grid_LON_LAT_YEAR.tiff or TESSERA_YEAR")
+                raise InputError("it needs a name like grid_LON_LAT_YEAR.tiff or TESSERA_YEAR")
             if crs is None:
-                raise InputError(f"{name} has no CRS")
+                raise InputError("it has no CRS")
             bounds = [float(side) for side in transform_bounds(crs, "EPSG:4326", *dataset.bounds)]
             bands = dataset.count
             if known:
