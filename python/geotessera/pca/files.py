@@ -146,7 +146,8 @@ def _stretch(fields: dict[str, Any], count: int) -> Stretch | None:
     method = _text(fields, "stretch_method")
     if method not in METHODS:
         raise ValueError(f"balance method {method!r}")
-    thresholds = _numbers(fields, "stretch_thresholds", (count, 255)).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is no float32 is infinite, and refused
+        thresholds = _numbers(fields, "stretch_thresholds", (count, 255)).astype(np.float32)
     if not np.isfinite(thresholds).all() or (np.diff(thresholds, axis=1) < 0).any():
         raise ValueError("thresholds must be finite and ascend")
     return Stretch(method, thresholds)
