@@ -742,7 +742,7 @@ def test_a_directory_that_is_none(root: Path, tmp_path: Path) -> None:
 
 
 def test_pages_to_open(tmp_path: Path) -> None:
-    assert serving.find_page(tmp_path) == ""
+    assert serving.find_page(str(tmp_path)) == ""
     for name in reversed(serving.PAGES):
         (tmp_path / name).write_text("")
         assert serving.find_page(tmp_path) == name

@@ -84,12 +84,12 @@ def media_type(name: str) -> str:
     return kind if kind is not None and encoding is None else "application/octet-stream"
 
 
-def find_page(directory: Path, page: str | os.PathLike[str] | None = None) -> str:
+def find_page(directory: str | os.PathLike[str], page: str | os.PathLike[str] | None = None) -> str:
     """Return the page of a directory to open, as its URL's path; "" for the listing.
 
     Parameters
     ----------
-    directory : Path
+    directory : path
         What is served.
     page : path, optional
         Relative to the directory; by default the first of `PAGES`.
@@ -99,10 +99,10 @@ def find_page(directory: Path, page: str | os.PathLike[str] | None = None) -> st
     InputError
         (a `ValueError`) if the page does not exist, or lies outside the directory.
     """
+    root = Path(directory).resolve()
     if page is None:
-        return next((name for name in PAGES if (directory / name).is_file()), "")
-    path = (directory / page).resolve()
-    root = directory.resolve()
+        return next((name for name in PAGES if (root / name).is_file()), "")
+    path = (root / page).resolve()
     if not path.is_relative_to(root):
         raise InputError(f"page {os.fspath(page)} lies outside {directory}")
     if not path.is_file():
