@@ -756,3 +756,51 @@ def test_tiles_are_snapped_unless_told(tmp_path: Path) -> None:
     assert snapped.grid.transform[5] == np.ceil(landmask.grid.transform[5] / 10) * 10
     with rasterio.open(Path(landmask.descriptor.landmask)) as dataset:  # type: ignore[attr-defined]
         assert landmask.grid.transform == tuple(dataset.transform)[:6]
+
+
+# --- Levels ---------------------------------------------------------------------------------
+
+
+def _families() -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(8)
+    largest = np.finfo(np.float32).max
+    normal = np.sort(rng.normal(size=255))
+    return {
+        "even": np.linspace(-3, 4, 255),
+        "normal": normal,
+        "heavy tails": np.sort(rng.standard_cauchy(255)) ** 3,
+        "one far away": np.append(normal[:-1], 1e30),
+        "equal": np.full(255, 7.0),
+        "few": np.sort(rng.integers(0, 3, 255)),
+        "everything": np.where(np.arange(255) < 128, -largest, largest),
+        "tiny": normal * 1e-42,
+        "huge": normal * 1e38,
+    }  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", _families())
+def test_levels_count_the_thresholds_that_are_reached(name: str) -> None:
+    from geotessera.pca import Stretch
+
+    thresholds = _families()[name].astype(np.float32)
+    rng = np.random.default_rng(9)
+    near = rng.choice(thresholds, 4000)
+    with np.errstate(over="ignore"):
+        scores = np.concatenate(
+            [
+                near,
+                np.nextafter(near, np.float32(np.inf)),
+                np.nextafter(near, np.float32(-np.inf)),
+                (near * rng.normal(1, 0.1, near.size)).astype(np.float32),
+                np.array([np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45], np.float32),
+            ]
+        )
+    pair = np.stack([scores, scores[::-1]], axis=-1)[None]
+    pair[0, :5] = np.nan
+    levels = Stretch(
+        "percentile", np.stack([thresholds, _families()["normal"].astype("f4")])
+    ).apply(pair)
+    for k, list_of in enumerate((thresholds, _families()["normal"].astype(np.float32))):
+        wanted = np.searchsorted(list_of, pair[0, :, k], side="right")
+        wanted[np.isnan(pair[0, :, k])] = 0
+        np.testing.assert_array_equal(levels[0, :, k], wanted)
