@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests import browser
 
 from geotessera.remote.http import RetryPolicy
 from geotessera.testing import SampleWorld
@@ -66,3 +67,11 @@ def read_only_directory() -> Iterator[Path]:
             os.seteuid(0)
         path.chmod(0o755)
         shutil.rmtree(path)
+
+
+# Not for the session: while Playwright runs, nothing else in its thread may use asyncio.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[browser.Chromium]:
+    """A browser without a window and without a network; skips where there is none."""
+    with browser.started() as running:
+        yield running

@@ -25,6 +25,10 @@ _COMMAND = (
     "geotessera download --tile={lon},{lat} --year {year} --dataset-version {version} "
     "--dataset-variant {variant} -o {name}"
 )
+_COUNTRY_COMMAND = (
+    "geotessera download --country {country} --year {year} --dataset-version {version} "
+    "--dataset-variant {variant} -o {country}"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +112,7 @@ def write_globe(
     title: str = "TESSERA coverage",
     selected: str | None = None,
     command: str = _COMMAND,
+    country_command: str = _COUNTRY_COMMAND,
 ) -> Path:
     """Write the page that shows on a globe which tiles exist in which years.
 
@@ -127,6 +132,8 @@ def write_globe(
     command : str, optional
         How a tile is downloaded, with ``{lon}``, ``{lat}``, ``{name}``, ``{year}``, ``{version}``
         and ``{variant}``; the page shows it for a chosen tile.
+    country_command : str, optional
+        How a country is downloaded, with ``{country}`` (its ISO code) and the last three.
 
     Returns
     -------
@@ -148,6 +155,12 @@ def write_globe(
     described = []
     for number, dataset in enumerate(datasets):
         facts, parts[f"grid-{number}"] = _packed(dataset)
-        described.append(facts | {"part": f"grid-{number}", "command": command})
-    data = {"title": title, "datasets": described, "selected": selected or ids[0]}
+        described.append(facts | {"part": f"grid-{number}"})
+    data = {
+        "title": title,
+        "datasets": described,
+        "selected": selected or ids[0],
+        "command": command,
+        "countryCommand": country_command,
+    }
     return write_page(output_html, "globe", title, data, parts)

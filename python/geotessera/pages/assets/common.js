@@ -5,6 +5,9 @@ const data = JSON.parse($("data").textContent);
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
+const narrow = () => innerWidth <= 640;
+if (narrow()) $("panel").firstElementChild.open = false; // the map first
+
 function notice(text) {
   $("notice").textContent = text;
   $("notice").hidden = !text;
@@ -27,7 +30,7 @@ async function codeUrl(id) {
   return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
 }
 
-function fitToDrive() {
+function whyNot() {
   if (!("DecompressionStream" in window)) {
     return "This browser is too old for the map: it cannot unpack the page's data. Any browser of 2023 or later can.";
   }
@@ -100,11 +103,11 @@ function graticule(step) {
 }
 
 const LIGHT_COLOURS = {
-  ocean: "#cfe0ec", land: "#f4f2ec", border: "#8d99a6", coast: "#7d8c9b", grid: "#b3c6d5",
+  ocean: "#bfd6e6", land: "#f4f2ec", border: "#8d99a6", grid: "#a6bfd0",
   name: "#33404d", halo: "#ffffff", mark: "#d6006c",
 };
 const DARK_COLOURS = {
-  ocean: "#0e1a28", land: "#25303b", border: "#6c7a88", coast: "#748494", grid: "#22364a",
+  ocean: "#122538", land: "#2b3743", border: "#75838f", grid: "#25405a",
   name: "#dbe4ec", halo: "#101820", mark: "#ff6ab0",
 };
 const colours = () => (DARK.matches ? DARK_COLOURS : LIGHT_COLOURS);
@@ -169,30 +172,37 @@ async function makeMap(countries, projection, options) {
   map.addControl(new maplibre.NavigationControl({ showCompass: projection === "globe" }), "top-right");
   map.addControl(new maplibre.ScaleControl({ maxWidth: 120 }), "bottom-left");
   map.on("error", (event) => console.warn("map:", event.error?.message ?? event));
-  followTheme(map);
+  map.on("webglcontextlost", () => notice("The graphics card stopped drawing. Load the page again if the map stays empty."));
+  map.on("webglcontextrestored", () => notice(""));
+  map.getCanvas().setAttribute("aria-label", `${data.title}: map. Arrow keys move it, plus and minus zoom, Enter reads out its centre.`);
+  const clear = () => keepClear(map);
+  clear();
+  map.on("resize", clear);
+  $("panel").firstElementChild.addEventListener("toggle", clear);
   await map.once("load");
-  const canvas = map.getCanvas();
-  canvas.setAttribute("aria-label", `${data.title}: map. Arrow keys move it, plus and minus zoom, Enter reads out its centre.`);
+  followTheme(map);
   return { map, maplibre };
 }
 
-// Room for the panel, so that what is shown is not below it.
-function padding() {
+// The panel's share of the window: the map's centre is the middle of the rest.
+function keepClear(map) {
   const panel = $("panel").getBoundingClientRect();
   const beside = panel.width < innerWidth * 0.6;
-  return beside
-    ? { left: panel.right + 24, top: 32, right: 56, bottom: 40 }
-    : { left: 24, top: 48, right: 24, bottom: innerHeight - panel.top + 16 };
+  const room = beside
+    ? { left: panel.right, top: 0, right: 0, bottom: 0 }
+    : { left: 0, top: 0, right: 0, bottom: Math.min(innerHeight - panel.top, innerHeight * 0.5) };
+  map.setPadding(room);
+  $("map").style.setProperty("--centre-x", `${(room.left + innerWidth - room.right) / 2}px`);
+  $("map").style.setProperty("--centre-y", `${(room.top + innerHeight - room.bottom) / 2}px`);
 }
 
+// A click, or Enter at the map's centre.
 function onChoice(map, choose) {
   map.on("click", (event) => choose(event.lngLat, event.point));
   map.getCanvas().addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
-    const box = map.getCanvas().getBoundingClientRect();
-    const point = [box.width / 2, box.height / 2];
-    choose(map.unproject(point), { x: point[0], y: point[1] });
+    choose(map.getCenter(), map.project(map.getCenter()));
   });
 }
 
@@ -230,6 +240,10 @@ function showPlace(title, rows, command) {
     list.append(element("dt", name), cell);
   }
   $("place").replaceChildren(element("strong", title), list);
+  if (narrow()) {
+    $("panel").firstElementChild.open = true;
+    $("place").scrollIntoView({ block: "nearest" });
+  }
   $("command").hidden = !command;
   $("command-text").textContent = command ?? "";
   $("copy").textContent = "Copy";

@@ -1,10 +1,9 @@
 // The globe: which tiles exist in which years, drawn cell by cell.
 const SIZE = 512;
+const MAX_ZOOM = 13;
 const ROWS = 1800;
 const COLUMNS = 3600;
 const PARTLY = 0.6; // at least this much of the full alpha where a pixel has any tile
-
-const WORLD = [[-180, -58], [180, 80]];
 
 // --- Datasets: one mask of years a cell, row by row from the north-west -----------------
 
@@ -17,12 +16,15 @@ async function readGrid(dataset) {
   const cells = ROWS * COLUMNS;
   const grid = count <= 8 ? new Uint8Array(cells) : count <= 16 ? new Uint16Array(cells) : new Uint32Array(cells);
   const plane = cells / 8;
+  const every = 2 ** count - 1;
   for (let at = 0; at < plane; at++) {
     const union = bytes[at];
     if (!union) continue;
+    for (let bit = 0; bit < 8; bit++) if (union & (128 >> bit)) grid[8 * at + bit] = every;
     for (let year = 0; year < count; year++) {
-      const has = union & ~bytes[(year + 1) * plane + at];
-      for (let bit = 0; bit < 8; bit++) if (has & (128 >> bit)) grid[8 * at + bit] |= 1 << year;
+      const lacks = bytes[(year + 1) * plane + at];
+      if (!lacks) continue;
+      for (let bit = 0; bit < 8; bit++) if (lacks & (128 >> bit)) grid[8 * at + bit] &= ~(1 << year);
     }
   }
   return grid;
@@ -100,22 +102,33 @@ function rowEdges(z, y) {
   });
 }
 
+// A cell or less a pixel: every pixel is that of one cell; large cells have an edge.
 function drawCells(grid, pixels, edges, left, scale) {
+  const edged = scale < 1 / 12;
+  const columns = Int32Array.from({ length: SIZE + 1 }, (_, px) => Math.floor(left + (px - 0.5) * scale));
   let before = -1;
+  let copied = false; // whether the line above is without the edge between rows
   for (let py = 0; py < SIZE; py++) {
     const row = Math.floor((edges[py] + edges[py + 1]) / 2);
     const to = py * SIZE;
-    if (row === before) {
+    if (row === before && copied) {
       pixels.copyWithin(to, to - SIZE, to);
       continue;
     }
+    copied = row === before || !edged;
+    const top = edged && row !== before && py > 0;
     before = row;
     for (let px = 0; px < SIZE; px++) {
-      const mask = grid[row * COLUMNS + Math.floor(left + (px + 0.5) * scale)];
-      if (mask) pixels[to + px] = colourWord(mask);
+      const mask = grid[row * COLUMNS + columns[px + 1]];
+      if (!mask) continue;
+      const word = colourWord(mask);
+      pixels[to + px] = edged && (top || (px > 0 && columns[px] !== columns[px + 1])) ? darker(word) : word;
     }
   }
 }
+
+// Three quarters of each of red, green and blue.
+const darker = (word) => ((word & 0xff000000) | (((word & 0xfefefe) >>> 1) + ((word & 0xfcfcfc) >>> 2))) >>> 0;
 
 // Many cells a pixel: the mean colour of its tiles, fainter where they fill less of it.
 function drawMeans(grid, pixels, edges, left, scale) {
@@ -160,12 +173,11 @@ let map;
 let countries;
 let chosen = null; // what the read-out shows: a function that shows it anew
 
-function command(what, cell) {
+function commandFor(template, mask, values) {
   const { dataset, year } = view;
-  const mask = cell ? maskAt(cell) : 0;
   const has = dataset.years.filter((_, k) => (mask >>> k) & 1);
-  const wanted = year >= 0 ? dataset.years[year] : (has.at(-1) ?? dataset.years.at(-1));
-  return fill(dataset.command, { ...what, year: wanted, version: dataset.version, variant: dataset.variant });
+  const wanted = year >= 0 ? dataset.years[year] : has.at(-1);
+  return fill(template, { ...values, year: wanted, version: dataset.version, variant: dataset.variant });
 }
 
 const maskAt = ({ i, j }) => view.grid[(899 - j) * COLUMNS + i + 1800] ?? 0;
@@ -181,8 +193,8 @@ function showTile(cell, country) {
   rows.push(["Centre", degrees(Number(centre(cell.i)), Number(centre(cell.j)), 2)]);
   const has = view.year < 0 ? years.length : (mask >>> view.year) & 1;
   if (years.length && !has) rows.push(["Shown year", `not in ${dataset.years[view.year]}`]);
-  const line = has ? command({ name, lon: centre(cell.i), lat: centre(cell.j) }, cell) : null;
-  showPlace(name, rows, line);
+  const values = { name, lon: centre(cell.i), lat: centre(cell.j) };
+  showPlace(name, rows, has ? commandFor(data.command, mask, values) : null);
 }
 
 function choose({ lng, lat }, point) {
@@ -211,11 +223,12 @@ function refresh() {
 
 async function selectDataset(id) {
   const dataset = data.datasets.find((one) => one.id === id) ?? data.datasets[0];
+  const before = view.dataset?.years[view.year];
   view.grid = await gridOf(dataset);
   view.dataset = dataset;
-  view.year = -1;
+  view.year = dataset.years.indexOf(before); // -1: all years
   $("year").max = dataset.years.length;
-  $("year").value = 0;
+  $("year").value = view.year + 1;
   $("year-ticks").replaceChildren(...["", ...dataset.years].map((_, k) => element("option", "", { value: k })));
   $("year").disabled = dataset.years.length < 2;
   refresh();
@@ -232,12 +245,59 @@ function findCountry(text) {
   return by((name) => name === wanted) ?? by((name) => name.startsWith(wanted)) ?? by((name) => name.includes(wanted)) ?? null;
 }
 
+// The years of each tile whose centre is inside an outline, by scan lines.
+function* masksInside(geometry, [west, south, east, north]) {
+  const rings = geometry.coordinates.flat();
+  const last = Math.min(Math.floor((90 - south) * 10), ROWS - 1);
+  for (let row = Math.max(Math.floor((90 - north) * 10), 0); row <= last; row++) {
+    const lat = 90 - (row + 0.5) / 10;
+    const crossings = [];
+    for (const ring of rings) {
+      for (let k = 1; k < ring.length; k++) {
+        const [[x0, y0], [x1, y1]] = [ring[k - 1], ring[k]];
+        if (y0 > lat !== y1 > lat) crossings.push(x0 + ((lat - y0) / (y1 - y0)) * (x1 - x0));
+      }
+    }
+    crossings.sort((a, b) => a - b);
+    for (let k = 0; k + 1 < crossings.length; k += 2) {
+      const first = Math.max(Math.ceil((crossings[k] + 180) * 10 - 0.5), 0);
+      const end = Math.min(Math.ceil((crossings[k + 1] + 180) * 10 - 0.5), COLUMNS);
+      for (let column = first; column < end; column++) {
+        const mask = view.grid[row * COLUMNS + column];
+        if (mask) yield mask;
+      }
+    }
+  }
+}
+
 function showCountry(one) {
+  chosen = () => showCountry(one);
+  const { dataset, year } = view;
+  const every = 2 ** dataset.years.length - 1;
+  let [some, all, union] = [0, 0, 0];
+  for (const mask of masksInside(one.geometry, one.box)) {
+    if (year >= 0 && !((mask >>> year) & 1)) continue;
+    some += 1;
+    union |= mask;
+    if (mask >>> 0 === every) all += 1;
+  }
+  const rows = [["Codes", one.codes.join(", ")], ["Tiles", `${number.format(some)} with their centre inside`]];
+  if (year < 0 && dataset.years.length > 1) rows.push(["All years", number.format(all)]);
+  showPlace(one.name, rows, some ? commandFor(data.countryCommand, union, { country: one.codes.at(-1) }) : null);
+}
+
+function goTo(one) {
   const [w, s, e, n] = one.box;
   map.getSource("mark").setData(feature(one.geometry));
-  map.fitBounds([[w, s], [e, n]], { padding: padding(), maxZoom: 9, animate: !STILL.matches });
-  chosen = null;
-  showPlace(one.name, [["Codes", one.codes.join(", ") || "none"]], null);
+  map.fitBounds([[w, s], [e, n]], { padding: 40, maxZoom: 9, animate: !STILL.matches });
+  showCountry(one);
+}
+
+function search() {
+  const text = $("country").value.trim();
+  const found = findCountry(text);
+  if (found) goTo(found);
+  else if (text) showPlace("Not found", [["Country", `none is called “${text}”`]], null);
 }
 
 function wire() {
@@ -248,39 +308,47 @@ function wire() {
   $("dataset").addEventListener("change", () => selectDataset($("dataset").value));
   $("search").addEventListener("submit", (event) => {
     event.preventDefault();
-    const found = findCountry($("country").value);
-    if (found) showCountry(found);
-    else showPlace("Not found", [["Country", `none is called “${$("country").value}”`]], null);
+    search();
   });
+  // Chosen from the list; what is being typed waits for Enter.
+  $("country").addEventListener("change", () => countries.some((one) => one.name === $("country").value) && search());
   $("extent").addEventListener("click", () => showAll(!STILL.matches));
   onChoice(map, choose);
 }
 
+// The whole globe, as large as the room beside the panel allows.
+function wholeGlobe(lat) {
+  const room = map.getPadding();
+  const radius = 0.56 * Math.min(innerWidth - room.left, innerHeight - room.bottom);
+  return Math.log2((radius * 2 * Math.PI * Math.cos((lat * Math.PI) / 180)) / 512);
+}
+
 function showAll(animate) {
   const box = view.dataset.box;
-  map.fitBounds(box ? [[box[0], box[1]], [box[2], box[3]]] : WORLD, { padding: padding(), maxZoom: 7, animate });
+  if (box) map.fitBounds([[box[0], box[1]], [box[2], box[3]]], { padding: 60, maxZoom: 7, animate });
+  else map.easeTo({ center: [10, 20], zoom: wholeGlobe(20), pitch: 0, bearing: 0, animate });
 }
 
 async function start() {
-  const unfit = fitToDrive();
+  const unfit = whyNot();
   if (unfit) return fail(unfit);
+  const ready = gridOf(data.datasets.find((one) => one.id === data.selected));
   countries = await loadCountries();
   $("dataset").replaceChildren(...data.datasets.map((one) => element("option", one.label, { value: one.id })));
   $("dataset").value = data.selected;
   $("countries").replaceChildren(...countries.map((one) => element("option", "", { value: one.name })));
-  const made = await makeMap(countries, "globe", { center: [10, 20], zoom: 1.4, maxZoom: 14 });
+  const made = await makeMap(countries, "globe", { center: [10, 20], zoom: 1, maxZoom: MAX_ZOOM });
   map = made.map;
   made.maplibre.addProtocol("cells", async ({ url }) => {
     const [z, x, y] = url.slice("cells://".length).split("/").map(Number);
     return { data: await drawTile(z, x, y) };
   });
-  view.dataset = data.datasets.find((one) => one.id === data.selected);
-  view.grid = await gridOf(view.dataset);
-  map.addSource("cells", { type: "raster", tiles: ["cells://{z}/{x}/{y}/0"], tileSize: SIZE, maxzoom: 10 });
-  map.addLayer({ id: "cells", type: "raster", source: "cells", paint: { "raster-opacity": 0.85, "raster-fade-duration": 0, "raster-resampling": "nearest" } }, "borders");
+  await ready;
+  map.addSource("cells", { type: "raster", tiles: ["cells://{z}/{x}/{y}/0"], tileSize: SIZE, maxzoom: MAX_ZOOM });
+  map.addLayer({ id: "cells", type: "raster", source: "cells", paint: { "raster-fade-duration": 0, "raster-resampling": "nearest" } }, "borders");
   await selectDataset(data.selected);
   wire();
-  if (view.dataset.box) showAll(false);
+  showAll(false);
   window.geotesseraMap = map;
   await map.once("idle");
   page.dataset.state = "ready";
