@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from tests import browser
 
 from geotessera.remote.http import RetryPolicy
 from geotessera.testing import SampleWorld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.browser import Chromium
 
 
 # In CI the same examples every time: what fails there fails here too. Elsewhere new ones.
@@ -71,7 +72,9 @@ def read_only_directory() -> Iterator[Path]:
 
 # Not for the session: while Playwright runs, nothing else in its thread may use asyncio.
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[browser.Chromium]:
+def chromium() -> Iterator[Chromium]:
     """A browser without a window and without a network; skips where there is none."""
+    from tests import browser
+
     with browser.started() as running:
         yield running
