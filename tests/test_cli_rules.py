@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from geotessera.testing import SampleWorld
 
 SCRIPT = Path(sys.executable).with_name("geotessera")
-COMMANDS = ["info", "download", "sample", "verify", "demo", "version"]
+COMMANDS = ["info", "download", "sample", "serve", "verify", "demo", "version"]
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +89,9 @@ def test_without_a_command_the_help_goes_to_stderr_and_the_code_is_2() -> None:
         ["sample", "points.csv", "-o", "out.xlsx"],
         ["sample", "points.csv", "-o", "out.csv", "--method", "cubic"],
         ["sample", "points.csv", "-o", "out.csv", "--errors", "ignore"],
+        ["serve"],
+        ["serve", ".", "--port", "65536"],
+        ["serve", ".", "--host", ""],
         ["verify"],
         ["download", "--source", "ftp"],
         ["download", "--source", "zarr", "--format", "npy"],

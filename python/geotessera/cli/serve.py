@@ -69,6 +69,8 @@ def bind_port(port: int, host: str = "127.0.0.1") -> Server:
     """Take a port; an occupied one is an error of usage (exit code 2)."""
     from geotessera.serving import BindError, bind
 
+    if not host:  # which would be all networks
+        raise UsageError("--host is empty: was a variable not set?")
     try:
         return bind(port, host)
     except (BindError, InputError) as error:
