@@ -6,17 +6,11 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-
-from geotessera.cli.quicklook import write_quicklook
-
-if TYPE_CHECKING:
-    from geotessera.testing import SampleWorld
 
 SCRIPT = Path(sys.executable).with_name("geotessera")
 
@@ -71,22 +65,40 @@ def test_geotiffs_are_exported(demo: dict[str, object]) -> None:
         assert np.isfinite(raster.read(1)).mean() > 0.2
 
 
+def test_the_picture_is_a_landscape_without_its_water(demo: dict[str, object]) -> None:
+    with rasterio.open(paths(demo)["PCA mosaic"]) as picture:
+        assert picture.crs.to_epsg() == 3857
+        bands, shown = picture.read(), picture.dataset_mask() == 255
+        assert picture.overviews(1)
+    assert 0.2 < shown.mean() < 0.95
+    assert (bands[:, shown].std(axis=1) > 40).all()  # as many pixels of each colour: 74
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_the_picture_is_a_landscape_with_water(demo: dict[str, object]) -> None:
-    with rasterio.open(paths(demo)["picture"]) as picture:
-        assert picture.driver == "PNG"
-        red, green, blue, alpha = picture.read()
-    shown = alpha == 255
-    water = shown & (red == 38) & (green == 84) & (blue == 140)
-    assert 0.02 < water.sum() / shown.sum() < 0.8
-    land = np.stack([red, green, blue])[:, shown & ~water]
-    assert (land.std(axis=1) > 15).all()
+def test_the_web_map_shows_the_picture(demo: dict[str, object]) -> None:
+    page = paths(demo)["web map"]
+    assert "packs/" in page.read_text()
+    record = json.loads((page.parent / "tiles.json").read_text())
+    assert record["scheme"] == "xyz"
+    tiles = sorted((page.parent / "tiles").glob("*/*/*.png"))
+    assert {int(path.parts[-3]) for path in tiles} == set(range(7, 14))
+    with rasterio.open(tiles[-1]) as tile:
+        assert tile.count == 4
+        assert (tile.read(4) > 0).any()
+    assert list((page.parent / "packs").glob("*/*.js"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_globe_has_the_tiles(demo: dict[str, object]) -> None:
+    with rasterio.open(paths(demo)["coverage map"]) as picture:
+        assert picture.width == 2000
+    assert "v1.1_cambridge" in paths(demo)["globe"].read_text()
 
 
 def test_every_step_says_what_came_of_it(demo: dict[str, object]) -> None:
     steps = demo["steps"]
     assert isinstance(steps, list)
-    assert len(steps) == 15 + 2 * (find_spec("icechunk") is not None)
+    assert len(steps) == 17 + 2 * (find_spec("icechunk") is not None)
     assert all(step["result"] for step in steps)
     results = " ".join(step["result"] for step in steps)
     assert "found: checksum in grid_" in results
@@ -101,15 +113,3 @@ def test_zones_are_downloaded_from_the_store(demo: dict[str, object]) -> None:
         with rasterio.open(path) as raster:
             assert raster.count == 16
             assert np.isfinite(raster.read(1)).mean() > 0.2
-
-
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_the_picture_is_deterministic_and_atomic(tiny_world: SampleWorld, tmp_path: Path) -> None:
-    files = [one.files for one in tiny_world.tiles]
-    first = write_quicklook(files, tmp_path / "a.png", step=4)
-    write_quicklook(files, tmp_path / "b.png", step=4)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
-    with rasterio.open(tmp_path / "a.png") as picture:
-        assert (picture.width, picture.height) == (first.width, first.height)
-    assert 0 < first.explained <= 1

@@ -159,21 +159,11 @@ def _write_files(
 def _write_globe(
     out: Output, target: Path, written: list[DatasetFiles], *, tint: bool
 ) -> Path | None:
-    from geotessera.pages import GlobeDataset, write_globe
+    from geotessera.coverage import write_coverage_globe
 
-    datasets = [
-        GlobeDataset(
-            id=one.coverage.id,
-            version=one.coverage.version,
-            variant=one.coverage.variant,
-            color=one.color if tint else None,
-            years=one.coverage.years,
-            grid=one.coverage.bits.T[::-1],
-        )
-        for one in written
-    ]
+    tinted = [(one.coverage, one.color if tint else None) for one in written]
     try:
-        return write_globe(target, datasets)
+        return write_coverage_globe(target, tinted)
     except (GeoTesseraError, OSError) as error:
         out.note(f"Warning: no globe was written: {describe(error)}")
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geotessera.cli.demo_pictures import show_pictures
 from geotessera.cli.demo_stores import show_stores
 from geotessera.cli.options import DatasetOptions, Json, Verbose
 from geotessera.cli.output import Output, format_bytes
@@ -145,7 +146,7 @@ class _Demo:
         self.sample(client, bounds)
         self.export(client, wanted)
         self.verify(client, "Verify every file")
-        self.look(wanted)
+        show_pictures(self.step, registry, self.work, self.paths)
 
     def download(self, client: Any, wanted: Sequence[TileId]) -> None:
         """Download a region."""
@@ -223,20 +224,6 @@ class _Demo:
             step.result = (
                 f"{report.files} files, {format_bytes(report.bytes)}: nothing is wrong "
                 f"({report.by_registry} by published, {report.by_record} by recorded hash)"
-            )
-
-    def look(self, wanted: Sequence[TileId]) -> None:
-        """Write a picture."""
-        from geotessera.cli.quicklook import write_quicklook
-        from geotessera.layout import local_tile_files
-
-        with self.step("Draw a picture") as step:
-            files = [local_tile_files(self.paths["tiles"], tile) for tile in wanted]
-            path = self.paths["picture"] = self.work / "quicklook.png"
-            picture = write_quicklook(files, path, step=2)
-            step.result = (
-                f"{picture.width} × {picture.height} pixels: three principal components "
-                f"({100 * picture.explained:.0f} % of the variance) as colours, water in blue"
             )
 
     # --- Generation A: SHA-256 of every file in the registry -----------------------------
