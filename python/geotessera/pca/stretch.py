@@ -14,7 +14,7 @@ from geotessera.pca.moments import Moments
 from geotessera.pca.strips import as_block, each, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,7 +66,7 @@ def check_stretch(method: str, percentile_range: tuple[float, float] = (2, 98)) 
 
 
 def fit_stretch(
-    model: PcaModel,
+    model: PcaModel | None,
     sources: Iterable[Pixels],
     method: str = "histogram",
     percentile_range: tuple[float, float] = (2, 98),
@@ -76,10 +76,11 @@ def fit_stretch(
 
     Parameters
     ----------
-    model : PcaModel
-        What makes scores.
+    model : PcaModel or None
+        What makes scores; None if the sources hold scores already.
     sources : iterable
-        As for `geotessera.pca.fit`; each is read twice, once for the adaptive method.
+        As for `geotessera.pca.fit`; each is read twice, once for the adaptive method. Of scores,
+        float32 blocks or arrays.
     method : {"histogram", "percentile", "adaptive"}
         Each level for as many pixels as any other; or in equal steps between two percentiles;
         or in equal steps between 2.5 standard deviations below and above the mean.
@@ -101,17 +102,21 @@ def fit_stretch(
     """
     check_stretch(method, percentile_range)
     listed = list(sources)
+    count = _scores_in(listed) if model is None else model.n_components
 
     def scores(report: ProgressCallback | None = None) -> Iterator[NDArray[np.float32]]:
         out: NDArray[np.float32] | None = None
         for pixels in each(listed, report, "Balancing colours"):
             for strip in strips(pixels):
-                shape = (strip.grid.height, strip.grid.width, model.n_components)
+                if model is None:
+                    yield strip.values  # type: ignore[misc]  # checked above
+                    continue
+                shape = (strip.grid.height, strip.grid.width, count)
                 out = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
                 yield model.project(strip, out)
 
     if method == "adaptive":
-        moments = Moments(model.n_components)
+        moments = Moments(count)
         for part in scores(progress):
             moments.add(as_block(part))
         if not moments.count:
@@ -124,7 +129,7 @@ def fit_stretch(
         return scores(next(passes))
 
     if method == "histogram":
-        found, _ = order_statistics(one_pass, model.n_components, _evenly)
+        found, _ = order_statistics(one_pass, count, _evenly)
         if not found.size:
             raise _nothing()
         # One value everywhere has no levels: grey, as with the other methods.
@@ -137,12 +142,20 @@ def fit_stretch(
         at = np.floor(shares * (total - 1)).astype(np.int64)
         return np.minimum([at, at + 1], total - 1).ravel()
 
-    found, total = order_statistics(one_pass, model.n_components, beside)
+    found, total = order_statistics(one_pass, count, beside)
     if not total:
         raise _nothing()
     below, above = found[:, :2].astype(np.float64), found[:, 2:]
     low, high = (below + (above - below) * (shares * (total - 1) % 1)).T
     return Stretch(method, linear(low, high))
+
+
+def _scores_in(sources: Sequence[Pixels]) -> int:
+    """Return how many scores a pixel has, in blocks or arrays that hold them."""
+    blocks = [as_block(one) for one in sources if not hasattr(one, "open")]  # type: ignore[arg-type]
+    if len(blocks) < len(sources) or any(one.quantized or one.layout != "hwc" for one in blocks):
+        raise InputError("scores are float32 blocks or arrays of shape (row, column, component)")
+    return blocks[0].band_count if blocks else 1
 
 
 def _evenly(total: int) -> NDArray[np.int64]:

@@ -335,20 +335,13 @@ def _balanced(
         every = ProjectedDescriptor(part.descriptor, model.weights, model.offsets)
         with every.open() as source:
             kept.append(source.read())
-    stretch = fit_stretch(_identity(model), kept, *how[:2])
+    stretch = fit_stretch(None, kept, *how[:2])
     values: list[Any] = [block.values[..., :_SHOWN] for block in kept]
     in_memory = [
         replace(raster, descriptor=ArrayRaster(array, raster.grid, raster.name))
         for raster, array in zip(scores, values, strict=True)
     ]
     return replace(model, stretch=stretch), in_memory
-
-
-def _identity(model: PcaModel) -> PcaModel:
-    """Return a model that takes scores for what they are."""
-    count = model.n_components
-    ones, nothing = np.ones(count), np.zeros(count)
-    return replace(model, mean=nothing, scale=ones, components=np.eye(count), stretch=None)
 
 
 # --- Drawing -------------------------------------------------------------------------------
@@ -383,7 +376,7 @@ def _draw(report: PictureReport, output: Path, progress: ProgressCallback) -> No
             progress(done, len(windows) + 1, f"drawing {done + 1} of {len(windows)}")
             scores: Any = render(plan, window, opener=opener, mapped=False).values
             levels = stretch.apply(scores)
-            shown = np.isfinite(scores).all(axis=2)
+            shown = np.isfinite(scores[..., 0])  # a pixel has all of them, or none
             if pending is not None:
                 pending.result()
             # Compressed and written while the next window is made.
