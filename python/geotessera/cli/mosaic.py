@@ -28,6 +28,7 @@ from geotessera.cli.options import (
     takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.selectors import region_from
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError, InputError
 from geotessera.remote.connections import check_jobs
@@ -287,7 +288,7 @@ def _check(job: _Job) -> None:
 
 
 def _region(job: _Job, selectors: dict[str, Any]) -> tuple[Region, GridSpec | None]:
-    from geotessera.regions import Region, choose_region
+    from geotessera.regions import Region
 
     given = [value for value in selectors.values() if value is not None]
     grid = None
@@ -296,7 +297,7 @@ def _region(job: _Job, selectors: dict[str, Any]) -> tuple[Region, GridSpec | No
 
         grid = grid_like(job.like)
     if given or grid is None:
-        return choose_region(**selectors), grid
+        return region_from(selectors), grid
     if job.clip:
         raise UsageError("--clip needs a region: give one of --region-file, --country, --bbox")
     from geotessera.region_mosaic import bbox_of
