@@ -25,7 +25,7 @@ from geotessera.errors import (
     InputError,
 )
 from geotessera.grid import tile_footprint
-from geotessera.mosaic import MosaicRaster
+from geotessera.mosaic import MosaicPlan, MosaicRaster, grid_around, render
 from geotessera.pictures import Look, make_picture, rasters_below, rasters_of, write
 from geotessera.pictures import make as make_module
 from geotessera.pictures.arrays import ArrayRaster
@@ -235,6 +235,27 @@ def test_of_arrays_the_first_in_the_list_wins(
     assert np.abs(levels.astype(int) - expected_levels)[certain].max() <= 1
     differing = np.abs(wanted[1][0] - expected_levels)[certain & wanted[1][1]].max()
     assert differing > 1  # tiles overlap, so the order shows
+
+
+@pytest.mark.parametrize("crs", [3857, 4326, 32630])
+def test_places_may_be_interpolated(two: tuple[Path, list[MadeTile]], crs: int) -> None:
+    x, y = np.meshgrid(np.arange(130, dtype=np.float32), np.arange(160, dtype=np.float32))
+    # What a pixel holds says where it is.
+    rasters = [
+        replace(MosaicRaster.of(ArrayRaster(np.stack([x, y], -1), tile.grid)), cell=None)
+        for tile in two[1][:1]
+    ]
+    grid = grid_around([rasters[0].grid], crs)
+    plan = MosaicPlan.of(
+        grid, [replace(one, quantized=False) for one in rasters], method="bilinear"
+    )
+    loose = replace(plan, exact=False)
+    assert plan.digest != loose.digest
+    one, other = render(plan).values, render(loose).values
+    both = np.isfinite(one) & np.isfinite(other)
+    assert both.any()
+    assert (np.isfinite(one) == np.isfinite(other)).mean() > 0.999
+    assert 0 < np.abs(one - other)[both].max() < 1.1e-3
 
 
 def test_windows_and_blocks_do_not_change_a_pixel(

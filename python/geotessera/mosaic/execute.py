@@ -275,7 +275,7 @@ class _Piece:
 
 
 def _call(plan: MosaicPlan, part: Window, target: _Target, sources: list[MosaicSource]) -> None:
-    epsg = plan.grid.epsg if has_exact_projection(plan.grid.epsg) else None
+    epsg = plan.grid.epsg if plan.exact and has_exact_projection(plan.grid.epsg) else None
     values, scales = target.part(part)
     _native.mosaic(
         sources,

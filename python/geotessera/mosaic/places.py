@@ -21,7 +21,7 @@ __all__ = ["lonlat", "needs_lattices", "position"]
 
 def needs_lattices(plan: MosaicPlan) -> bool:
     """Return whether the kernel has to be told places that it cannot compute."""
-    if not has_exact_projection(plan.grid.epsg):
+    if not plan.exact or not has_exact_projection(plan.grid.epsg):
         return True
     return any(_kind(plan, raster) == "lattice" for raster in plan.rasters)
 
@@ -30,7 +30,7 @@ def _kind(plan: MosaicPlan, raster: MosaicRaster) -> Literal["same", "epsg", "la
     if shares_axes(plan.grid, raster.grid):
         return "same"
     code = raster.grid.epsg
-    exact = has_exact_projection(code) and has_exact_projection(plan.grid.epsg)
+    exact = plan.exact and has_exact_projection(code) and has_exact_projection(plan.grid.epsg)
     # A CRS that goes round the globe is left to the kernel, which knows how far round is.
     return "epsg" if exact or code in (4326, 3857) else "lattice"
 
