@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 
 from geotessera import errors as e
 from geotessera.datasets import TESSERA_MIRROR_S3_HTTP_URL, TESSERA_MIRROR_URL
+from geotessera.remote import connections, origins
 from geotessera.remote import http as remote_http
-from geotessera.remote import origins
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.http import RetryPolicy, enable_http_logging
 from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.remote.objects_http import HttpReader
 from geotessera.remote.objects_local import LocalReader
-from geotessera.remote.objects_remote import merge
 from geotessera.remote.objects_s3 import S3Reader
+from geotessera.remote.parts import merge
 from geotessera.remote.reader_store import ReaderStore, store_of, zarr_store
 from geotessera.remote.routing import GATEWAY_ENV, base_of
 from geotessera.testing import SampleStore
@@ -61,6 +61,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 def shard(store: SampleStore) -> str:
     found = sorted((store.path / "utm30/embeddings/c").rglob("*"))
     return next(str(path.relative_to(store.path)) for path in found if path.is_file())
+
+
+@pytest.fixture(autouse=True)
+def _gives_back_connections() -> Iterator[None]:
+    yield
+    end = time.monotonic() + 5  # threads that were told to stop may still do so
+    while connections._connections.used and time.monotonic() < end:
+        time.sleep(0.01)
+    assert connections._connections.used == 0
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -266,6 +266,25 @@ def test_versions_are_not_mixed(server: LoopbackServer) -> None:
     server.clear()
     with pytest.raises(e.ChangedError):
         open_reader(server.url, policy=QUICK).get_ranges(wanted(), {"shard": '"old"'})
+
+
+def test_an_answer_that_is_there_at_once_may_end_it(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While connections are still being taken: all of them are given back."""
+    reader = open_reader(server.url, policy=QUICK, jobs=JOBS)
+    reader.get_ranges(wanted())
+    server.add(Fault("header", headers={"ETag": '"another"'}))
+    real = sweep.send
+
+    def sent(*args: Any) -> Any:
+        yield from real(*args)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(sweep, "send", sent)
+    with pytest.raises(e.ChangedError):
+        reader.get_ranges(wanted())
+    assert connections._connections.used == 0
 
 
 def test_what_does_not_exist_is_none(server: LoopbackServer) -> None:

@@ -126,10 +126,17 @@ def slot(stopped: Callable[[], bool]) -> Iterator[bool]:
 
 
 class Slots:
-    """Connections that one thread uses at once; it does not wait for them."""
+    """Connections that one thread uses at once; it does not wait for them.
+
+    Attributes
+    ----------
+    held : int
+        How many it has.
+    """
 
     def __init__(self) -> None:
         self._shared = _connections
+        self.held = 0
 
     def take(self, most: int) -> int:
         """Take up to so many that may be used, and return how many."""
@@ -137,10 +144,12 @@ class Slots:
         with shared.condition:
             granted = max(0, min(most, max(shared.allowed, default=1) - shared.used))
             shared.used += granted
+        self.held += granted
         return granted
 
     def give(self, count: int) -> None:
         """Give some back."""
+        self.held -= count
         shared = self._shared
         with shared.condition:
             shared.used -= count

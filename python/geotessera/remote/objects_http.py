@@ -13,12 +13,10 @@ from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import (
     WHOLE_BYTES,
     BrokenBodyError,
-    Left,
-    Part,
     RemoteReader,
-    Whole,
 )
 from geotessera.remote.origins import origin_of
+from geotessera.remote.parts import Left, Part, Whole
 from geotessera.remote.ranges import answered_range
 from geotessera.remote.sweep import Question, Sweep
 
@@ -29,8 +27,8 @@ if TYPE_CHECKING:
     from geotessera.remote.byterange import RangeCosts
     from geotessera.remote.http import Reply, RetryPolicy
     from geotessera.remote.light import Begun, LightReply
-    from geotessera.remote.objects_remote import Wanted
     from geotessera.remote.origins import OpenReply
+    from geotessera.remote.parts import Wanted
 
 __all__ = ["HttpReader"]
 

@@ -19,7 +19,8 @@ from geotessera.errors import (
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.failures import RETRY_STATUSES, status_error
 from geotessera.remote.objects import too_short
-from geotessera.remote.objects_remote import BrokenBodyError, Part, RemoteReader, Whole
+from geotessera.remote.objects_remote import BrokenBodyError, RemoteReader
+from geotessera.remote.parts import Part, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

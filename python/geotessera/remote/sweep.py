@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import http.client
 import selectors
-import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,34 +22,28 @@ from geotessera.remote.failures import RETRY_STATUSES
 from geotessera.remote.http import note_answer
 from geotessera.remote.light import Begun
 from geotessera.remote.origins import OpenReply
-from geotessera.remote.wire import grown_head, parse_head
+from geotessera.remote.steps import connect, receive_body, receive_head, send
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from geotessera.remote.http import RetryPolicy
     from geotessera.remote.origins import Origin
-    from geotessera.remote.wire import Connection, Headers
+    from geotessera.remote.steps import Steps
+    from geotessera.remote.wire import Connection
 
 __all__ = ["FEW", "Question", "Sweep", "connections_for"]
 
 FEW = 128
 """Connections that are opened although each gets only one request or two."""
 
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_HEAD_BYTES = 16 << 10
-_PIECE_BYTES = 64 << 10
 _GULP = 16
 """Connections that are opened before those that are open are looked after."""
 
 _TICK = 0.2
 _HUNGRY_TICK = 0.02
-_WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
 _LOST = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
-
-type _Steps[T] = Generator[int, None, T]
-"""Yields what a connection waits for."""
 
 
 class Question(NamedTuple):
@@ -106,7 +99,7 @@ class _Line:
         self.waits_for = 0
         self.limit = 0.0
         self.since = time.monotonic()
-        self.steps: _Steps[None]
+        self.steps: Steps[None]
 
 
 class Sweep:
@@ -183,6 +176,7 @@ class Sweep:
             unfinished = [line.index for line in self._lines if line.index >= 0]
             for line in list(self._lines):
                 self._end(line)
+            self._slots.give(self._slots.held)
             self._selector.close()
             self._pass_turn()
         unsent = (*unfinished, *self._unsent, *self._queue)
@@ -300,12 +294,12 @@ class Sweep:
 
     # --- What is said on one -----------------------------------------------------------------
 
-    def _talk(self, line: _Line, connection: Connection) -> _Steps[None]:
+    def _talk(self, line: _Line, connection: Connection) -> Steps[None]:
         line.limit = self._policy.connect_timeout
         if not line.kept:
             self._opening += 1
             try:
-                yield from _connect(connection)
+                yield from connect(connection)
             except OSError:
                 self._most = len(self._lines) - 1  # as in `_begin`
                 return
@@ -322,7 +316,7 @@ class Sweep:
         self._detach(line)
         self._origin.take_back(connection, reusable=True)
 
-    def _ask(self, line: _Line, connection: Connection, index: int) -> _Steps[bool]:
+    def _ask(self, line: _Line, connection: Connection, index: int) -> Steps[bool]:
         """Ask once; return whether the connection can be used again."""
         url, headers = self._questions[index]
         began = time.monotonic()
@@ -330,8 +324,8 @@ class Sweep:
             "/" + url.partition("://")[2].partition("/")[2], headers, url
         )
         try:
-            yield from _send(connection, message)
-            status, found, body = yield from _receive_head(connection)
+            yield from send(connection, message)
+            status, found, body = yield from receive_head(connection)
         except (OSError, http.client.HTTPException) as error:
             if line.kept and isinstance(error, _LOST):
                 self._queue.appendleft(index)  # the same attempt, on another connection
@@ -349,7 +343,7 @@ class Sweep:
         note_answer("GET", url, headers, reply, time.monotonic() - began)
         if len(body) < length:
             try:
-                body = yield from _receive_body(connection, reply, length)
+                body = yield from receive_body(connection, reply, length)
             except TransferError as broken:
                 self._leave(index, broken)
                 return False
@@ -366,67 +360,3 @@ class Sweep:
         if isinstance(outcome, OpenReply):
             status = outcome.status_code
             self._over |= status >= 400 and status not in RETRY_STATUSES
-
-
-def _connect(connection: Connection) -> _Steps[None]:
-    yield _WRITE
-    if not connection.connected():
-        return
-    while True:
-        try:
-            connection.sock.do_handshake()
-        except ssl.SSLWantReadError:
-            yield _READ
-        except ssl.SSLWantWriteError:
-            yield _WRITE
-        else:
-            return
-
-
-def _send(connection: Connection, data: bytes) -> _Steps[None]:
-    while data:
-        try:
-            data = data[connection.sock.send(data) :]
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            yield _WRITE
-        except ssl.SSLWantReadError:
-            yield _READ
-
-
-def _receive_head(connection: Connection) -> _Steps[tuple[int, Headers, bytes]]:
-    """Receive the status, the headers, and what comes of the body with them."""
-    receive, buffer = connection.sock.recv, b""
-    while (end := buffer.find(b"\r\n\r\n")) < 0:
-        try:
-            more = receive(_HEAD_BYTES)
-        except _WANT_READ:
-            yield _READ
-        except ssl.SSLWantWriteError:
-            yield _WRITE
-        else:
-            buffer = grown_head(buffer, more)
-    return *parse_head(buffer[:end]), buffer[end + 4 :]
-
-
-def _receive_body(connection: Connection, reply: OpenReply, length: int) -> _Steps[bytes]:
-    """Receive a body; raises `TransferError` where it does not arrive whole."""
-    receive, got = connection.sock.recv, len(reply.begun)
-    pieces = [reply.begun]
-    try:
-        while got < length:
-            try:
-                more = receive(min(length - got, _PIECE_BYTES))
-            except _WANT_READ:
-                yield _READ
-            except ssl.SSLWantWriteError:
-                yield _WRITE
-            else:
-                if not more:
-                    break
-                got += len(more)
-                pieces.append(more)
-    except OSError as error:
-        raise reply.broken(got, length, error) from error
-    if got < length:
-        raise reply.broken(got, length)
-    return b"".join(pieces)
