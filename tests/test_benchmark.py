@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotessera.benchmark import machine, session
+from geotessera.benchmark import machine, peers, session
 from geotessera.benchmark.limits import Measured, limits
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Target
 from geotessera.benchmark.operations import OPERATIONS, select
@@ -126,8 +129,8 @@ def operation(*who: str, **more: Any) -> Operation:
 
 def runner(tmp_path: Path, bench: Bench, runs: int = 3) -> Runner:
     names = ("upstream", "numpy")
-    peers = {name: Installed(name, name, "1", f"/{name}/python") for name in names}
-    return Runner(Worlds(tmp_path, QUICK), tmp_path / "work", peers, runs, launch=bench)
+    here = {name: Installed(name, name, "1", f"/{name}/python") for name in names}
+    return Runner(Worlds(tmp_path, QUICK), tmp_path / "work", here, runs, launch=bench)
 
 
 def test_all_run_in_turn_there_and_back(tmp_path: Path) -> None:
@@ -232,6 +235,14 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     assert target_text(targets[4]) == "≤ 1.4 × the result, resident"
 
 
+def test_a_peer_that_was_given_up_is_at_least_so_slow() -> None:
+    wanted = operation(OURS, "upstream", targets=(Target(1, "faster", 4), Target(1, "faster", 6)))
+    outcome = outcome_of(geotessera=[1.0], upstream=[5.0])
+    outcome.runs["upstream"] = [replace(outcome.runs["upstream"][0], cut=True)]
+    verdicts = judge(wanted, outcome)
+    assert [(one.status, one.more) for one in verdicts] == [("met", True), ("not measured", True)]
+
+
 def test_the_limit_that_needs_most_time_binds() -> None:
     rates = {"a": 100.0, "b": 50.0, "c": 1e9}
     known = {name: Measured(name, name, "B", rate, rate) for name, rate in rates.items()}
@@ -257,7 +268,7 @@ def test_a_curve_gives_the_cost_of_a_unit() -> None:
 def test_every_operation_names_tasks_peers_and_limits_that_exist() -> None:
     names = [one.name for one in OPERATIONS]
     assert len(set(names)) == len(names)
-    peers = {peer.name for peer in PEERS}
+    known_peers = {peer.name for peer in PEERS}
     known = {limit.name for limit in limits()}
     for one in OPERATIONS:
         assert one.calls[0].who == OURS, one.name
@@ -265,9 +276,9 @@ def test_every_operation_names_tasks_peers_and_limits_that_exist() -> None:
         for call in (*one.calls, *one.setup):
             topic, _, function = call.task.partition(".")
             assert f"\ndef {function}(" in (TASKS / f"{topic}.py").read_text(), call
-            assert is_ours(call.who) or call.who in peers, call
+            assert is_ours(call.who) or call.who in known_peers, call
         assert {part for b in one.bounds for part in b.limit.split("+")} <= known, one.name
-        assert all(target.peer in peers for target in one.targets), one.name
+        assert all(target.peer in known_peers for target in one.targets), one.name
         json.dumps([dict(call.options) for call in one.calls])
 
 
@@ -301,29 +312,50 @@ def test_a_task_that_fails_says_why(tmp_path: Path) -> None:
         run_task("/no/python", "kernels.fetch", {}, worlds={}, work=tmp_path, cache=tmp_path)
 
 
-def test_sums_and_sizes_of_results_are_numpys(tmp_path: Path) -> None:
-    """The peer's task, with NumPy alone: its sum is that of the product."""
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
+def test_who_takes_too_long_is_given_up_with_all_children(tmp_path: Path) -> None:
+    marker = f"unique_{os.getpid()}"
+    imports = {"imports": f"time; {marker} = time.sleep(60)"}
     answer = run_task(
         sys.executable,
-        "kernels.dequantize_numpy",
-        {},
+        "limits.interpreter",
+        imports,
         worlds={},
         work=tmp_path,
         cache=tmp_path,
-        total=True,
+        patience=0.5,
     )
-    rng = np.random.default_rng(2)
-    values = rng.integers(-128, 128, (1115, 690, 128), dtype=np.int8)
-    scales = rng.uniform(0.01, 0.1, (1115, 690)).astype(np.float32)
-    assert answer["result_bytes"] == 4 * values.size
-    expected = np.einsum("hwc,hw->", values, scales, dtype=np.float64)
-    assert answer["total"] == pytest.approx(expected, rel=1e-6)
+    run = Run.of(answer)
+    assert run.cut
+    assert 0.5 <= run.time < 60
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            assert marker.encode() not in path.read_bytes()
 
 
-def test_nobody_is_looked_for_where_nobody_is_wanted(tmp_path: Path) -> None:
+def test_sums_and_sizes_of_results_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_from_file_location("bench_run", TASKS / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "PIECE", 7)
+    array = np.random.default_rng(0).normal(size=(5, 6, 3)).astype(np.float32)
+    array[2, 3] = np.nan
+    for result in (array, (array, "frame"), array[:, ::2]):
+        expected = np.nansum(result[0] if isinstance(result, tuple) else result, dtype=np.float64)
+        assert module.total_of(result) == pytest.approx(expected, rel=1e-12)
+    assert module.bytes_of((array, array[0])) == 4 * (90 + 18)
+    assert module.bytes_of(Run([1.0])) == module.bytes_of(None) == 0
+
+
+def test_nobody_is_looked_for_where_nobody_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_peers(tmp_path, none=True) == {}
+    monkeypatch.setattr(peers, "PEERS", [one for one in PEERS if one.name in ("upstream", "numpy")])
     found = find_peers(tmp_path)
-    assert "upstream" not in found
+    assert set(found) == {"numpy"}
     assert found["numpy"].python == sys.executable
     assert found["numpy"].version == np.__version__
 
@@ -351,6 +383,8 @@ def results() -> Results:
             else:
                 outcome.skipped[call.label] = "not installed"
         found.outcomes[one.name] = outcome
+    remote = found.outcomes["sampling.remote"].runs
+    remote["upstream"] = [replace(run, cut=True) for run in remote["upstream"]]
     found.outcomes["import.package"].failures["upstream"] = "broke | <badly> & suddenly"
     return found
 
@@ -402,6 +436,7 @@ def test_markdown_has_a_row_for_everybody(results: Results) -> None:
     assert any("| met |" in line for line in tables)
     assert any("| missed |" in line for line in tables)
     assert "broke | <badly>" in text
+    assert any("| > 300 ms |" in line for line in tables)
 
 
 def test_results_of_other_code_are_told_apart(results: Results) -> None:

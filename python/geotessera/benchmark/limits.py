@@ -166,7 +166,7 @@ def measure_limits(
                     cache=work / "cache",
                     url=server.url if limit.served else "",
                     rounds=3 if quick else 9,
-                    seconds=0.2 if quick else 1.0,
+                    seconds=0.2 if quick else 0.5,
                 )
             except TaskError as error:
                 failed[limit.name] = str(error)

@@ -173,6 +173,8 @@ class Operation:
         A module of the package without which there is no such operation.
     program : str
         A program on PATH that is needed beside it.
+    patience : float
+        Seconds after which a call is given up; its time is then at least so much.
     agree : float, optional
         Relative difference that the sums of two results may have.
     memory : bool
@@ -195,6 +197,7 @@ class Operation:
     targets: tuple[Target, ...] = ()
     requires: str = ""
     program: str = ""
+    patience: float = 200.0
     agree: float | None = None
     memory: bool = False
     axis: str = ""

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["STYLE", "Bar", "Curve", "bars", "curves", "shares"]
 
-WIDTH, LEFT, RIGHT = 760, 190, 90
+WIDTH, LEFT, RIGHT = 800, 160, 160
 ROW, TOP, BOTTOM = 20, 8, 34
 
 STYLE = """
-svg { width: 100%; max-width: 760px; height: auto; display: block; }
+svg { width: 100%; max-width: 800px; height: auto; display: block; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .quiet { fill: var(--quiet); }
 svg line { stroke: var(--line); }

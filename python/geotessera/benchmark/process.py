@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["TaskError", "run_task"]
 
 RUN = Path(__file__).parent / "tasks" / "run.py"
-TIMEOUT = 600.0
-"""Seconds for one process."""
+GRACE = 300.0
+"""Seconds that a process has beside those of its work: to prepare, and to end."""
 
 
 class TaskError(RuntimeError):
@@ -37,6 +39,7 @@ def run_task(
     env: Mapping[str, str] | None = None,
     rounds: int = 1,
     seconds: float = 1.0,
+    patience: float = 300.0,
     memory: bool = False,
     total: bool = False,
 ) -> dict[str, Any]:
@@ -56,14 +59,15 @@ def run_task(
         Of the server, if there is one.
     env : mapping
         Further environment variables.
-    rounds, seconds, memory, total
+    rounds, seconds, patience, memory, total
         As `tasks/run.py` describes them.
 
     Returns
     -------
     dict
         ``seconds`` and ``cpu_seconds`` (a list each), ``peak_rss``, ``peak_anonymous``,
-        ``result_bytes``, ``written`` (bytes a call) and what the task says itself.
+        ``result_bytes``, ``written`` (bytes a call) and what the task says itself; or, where
+        patience was lost, ``cut`` with the seconds until then.
 
     Raises
     ------
@@ -79,6 +83,7 @@ def run_task(
         "place": place | {"url": url, "certificate": certificate},
         "rounds": rounds,
         "seconds": seconds,
+        "patience": patience,
         "memory": memory,
         "sum": total,
     }
@@ -86,17 +91,14 @@ def run_task(
     around = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     line = [python, "-P", str(RUN), json.dumps(request)]
     try:
-        done = subprocess.run(
+        done = _in_a_group(
             line,
             env=around | {"PYTHONWARNINGS": "ignore"} | dict(env or {}),
             cwd=scratch,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
+            timeout=patience + GRACE,
         )
-    except subprocess.TimeoutExpired:
-        raise TaskError(f"took more than {TIMEOUT:g} s") from None
+    except subprocess.TimeoutExpired as late:
+        raise TaskError(f"took more than {late.timeout:g} s") from None
     except OSError as error:  # the interpreter is gone
         raise TaskError(str(error)) from None
     finally:
@@ -106,3 +108,18 @@ def run_task(
         raise TaskError(lines[-1])
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+def _in_a_group(
+    line: list[str], *, env: Mapping[str, str], cwd: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a process with all that it starts; nothing of these is left afterwards."""
+    with subprocess.Popen(
+        line, env=env, cwd=cwd, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(line, process.returncode, output, errors)

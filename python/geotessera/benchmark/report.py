@@ -48,7 +48,8 @@ METHOD = (
     "there and back, so that all meet the same state of the machine.",
     "A process repeats a call until a second has passed, and its figure is the median; what is "
     "marked as first runs once in each process. What takes anybody longer than 10 s is run once "
-    "by them.",
+    "by them, and what takes them longer than an operation's patience is given up: its time is "
+    "then at least so much (>).",
     "Times are medians over the runs. A ratio is the median of the ratios of runs made in turn, "
     "with the least and the most of them in brackets; more than 1 means that the package is "
     "faster.",
@@ -176,7 +177,7 @@ def _value_text(verdict: Verdict) -> str:
         return bytes_text(verdict.value)
     if verdict.target.metric == "data requests":
         return f"{verdict.value:g}"
-    return times(verdict.value)
+    return ("> " if verdict.more else "") + times(verdict.value)
 
 
 def _targets(verdicts: Sequence[Verdict]) -> Iterator[Block]:
@@ -217,11 +218,12 @@ def _rows(operation: Operation, results: Results) -> Iterator[tuple[str, ...]]:
             continue
         ratio = outcome.ratio(call.label) if call.who != OURS else None
         limit = fraction_of_limit(operation, outcome, results.limits) if call.who == OURS else None
+        more = "> " if outcome.cut(call.label) else ""
         yield (
             first,
             _title(call.who, results),
-            seconds_text(spread.median) + (" (once)" if spread.count == 1 else ""),
-            ratio_text(ratio) if ratio else "",
+            more + seconds_text(spread.median) + (" (once)" if spread.count == 1 else ""),
+            more + ratio_text(ratio) if ratio else "",
             _memory(outcome, call.label),
             _moved(outcome, call.label),
             f"{percent(limit[0])} ({limit[1]})" if limit else "",
@@ -309,7 +311,8 @@ def _figures(results: Results, done: Sequence[Operation]) -> Iterator[Block]:
             if ratio is None or is_ours(call.who):
                 continue
             color = colors.get(call.who, 7)
-            text = f"{times(ratio.median)} {call.who}"
+            more = "> " if outcome.cut(call.label) else ""
+            text = f"{more}{times(ratio.median)} {call.who}"
             name = operation.name
             ratios.append(plots.Bar(name, ratio.median, ratio.least, ratio.most, color, text))
             less = outcome.ratio(call.label, "peak_rss")

@@ -45,6 +45,8 @@ class Run:
         Bytes; `written` a call.
     sent, requests, data_requests : int
         What the server counted.
+    cut : bool
+        Whether it was given up: its time is at least so much.
     total : float, optional
         Of the result's values, where results are compared.
     facts : dict
@@ -60,6 +62,7 @@ class Run:
     sent: int = 0
     requests: int = 0
     data_requests: int = 0
+    cut: bool = False
     total: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -126,6 +129,10 @@ class Outcome:
         """Return the spread of the runs' times."""
         runs = self.runs.get(label)
         return spread_of([run.time for run in runs]) if runs else None
+
+    def cut(self, label: str) -> bool:
+        """Return whether somebody was given up, so that times and ratios are at least these."""
+        return any(run.cut for run in self.runs.get(label, []))
 
     def ratio(self, peer: str, what: str = "time", ours: str = OURS) -> Ratio | None:
         """Compare a peer with us, run by run; `what` is an attribute of `Run`."""
@@ -213,12 +220,15 @@ class Verdict:
         ``"met"``, ``"missed"`` or ``"not measured"``.
     value : float, optional
         The median where it is a comparison, else the worst.
+    more : bool
+        Whether it is at least this, because the peer was given up.
     """
 
     operation: str
     target: Target
     status: Status
     value: float | None
+    more: bool = False
 
 
 def judge(operation: Operation, outcome: Outcome | None) -> list[Verdict]:
@@ -226,13 +236,15 @@ def judge(operation: Operation, outcome: Outcome | None) -> list[Verdict]:
     verdicts = []
     for target in operation.targets:
         value = None if outcome is None else _value(operation, outcome, target)
-        if value is None:
+        short = value is not None and target.at_least and value < target.value
+        if value is None or (short and outcome is not None and outcome.cut(target.peer)):
             status: Status = "not measured"
         elif value >= target.value if target.at_least else value <= target.value:
             status = "met"
         else:
             status = "missed"
-        verdicts.append(Verdict(operation.name, target, status, value))
+        more = target.at_least and outcome is not None and outcome.cut(target.peer)
+        verdicts.append(Verdict(operation.name, target, status, value, more))
     return verdicts
 
 

@@ -144,6 +144,7 @@ class Runner:
                 env=call.env,
                 rounds=operation.rounds,
                 seconds=self.seconds,
+                patience=operation.patience,
                 memory=operation.memory,
                 total=operation.agree is not None,
             )

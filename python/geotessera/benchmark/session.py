@@ -177,7 +177,7 @@ def _summary(outcome: Outcome) -> str:
         ratio = outcome.ratio(label) if label != OURS else None
         if spread is not None:
             words.append(
-                f"{label} {seconds_text(spread.median)}"
+                f"{label} {'> ' if outcome.cut(label) else ''}{seconds_text(spread.median)}"
                 + (f" = {times(ratio.median)}" if ratio else "")
             )
     words += [f"{label} FAILED: {why}" for label, why in outcome.failures.items()]

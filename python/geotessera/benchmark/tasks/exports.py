@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .shared import YEAR, Place, client, tile_arrays, tile_frame
+from .shared import YEAR, Place, client, processors, tile_arrays, tile_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +55,11 @@ def verify(place: Place) -> Callable[[], object]:
 
 def sha256sum(place: Place) -> Callable[[], object]:
     """Hash the same files with coreutils, a process for each processor."""
-    import os
     import subprocess
 
     directory = place.world("tiles") / "downloaded"
     files = [str(path) for path in directory.rglob("*") if path.suffix in (".npy", ".tiff")]
-    jobs = str(len(os.sched_getaffinity(0)))
+    jobs = str(processors())
     line = ["xargs", "-0", "-n", "1", "-P", jobs, "sha256sum"]
     names = "\0".join(files)
 

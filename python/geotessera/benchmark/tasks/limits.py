@@ -140,7 +140,7 @@ def disk_read(place: Place, size: int, cached: bool) -> Callable[[], object]:
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
-            if not cached:  # for the next time
+            if not cached and hasattr(os, "posix_fadvise"):  # for the next time
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return None
 

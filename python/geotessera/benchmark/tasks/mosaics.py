@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .shared import FOUR_TILES, YEAR, Place, client, tile_arrays, tile_frame
+from .shared import FOUR_TILES, YEAR, Place, client, processors, tile_arrays, tile_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +62,7 @@ def gdal(place: Place, crs: str, resampling: str, quantized: bool) -> Callable[[
                 dst_crs=crs,
                 resampling=Resampling[resampling],
                 init_dest_nodata=False,
-                num_threads=len(os.sched_getaffinity(0)),
+                num_threads=processors(),
             )
         return out
 

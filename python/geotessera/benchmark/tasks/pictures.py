@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .shared import Place, processors
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .shared import Place
 
 CLI = "import sys; from geotessera.cli import main; sys.argv[0] = 'geotessera'; main()"
 ZOOMS = (8, 15)
@@ -50,7 +49,7 @@ def webmap(place: Place) -> Callable[[], object]:
 
 def gdal2tiles(place: Place) -> Callable[[], object]:
     """Do the same with GDAL's program, with a process for each processor."""
-    processes = str(len(os.sched_getaffinity(0)))
+    processes = str(processors())
     line = ["gdal2tiles.py", "--xyz", "--webviewer=none", "--zoom=8-15", "-q"]
     line += [f"--processes={processes}", str(_picture(place))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,13 @@ class Place(NamedTuple):
         directory = self.scratch / str(sum(1 for _ in self.scratch.iterdir()))
         directory.mkdir()
         return directory
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def client(place: Place) -> Any:
