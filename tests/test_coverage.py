@@ -27,7 +27,7 @@ from geotessera.coverage import (
     write_texture,
 )
 from geotessera.coverage.figure import frame_for
-from geotessera.coverage.files import document, names_json, write_summary
+from geotessera.coverage.files import Listing, document, write_summary
 from geotessera.coverage.maps import draw_rows
 from geotessera.coverage.raster import View, common_class, paint_boxes, paint_cells
 from geotessera.coverage.region import region_cells, region_lines
@@ -217,11 +217,13 @@ def test_documents_and_lists_say_what_there_is(
 ) -> None:
     years, tiles, land = world
     found = made(years, tiles, land)
-    for year in years:
+    listing = Listing.of(found.bits)
+    for number, year in enumerate(years):
         expected = sorted(text(place) for place, has in tiles.items() if year in has)
-        assert names_json(found.of_year(year)) == json.dumps(expected, separators=(",", ":"))
+        assert listing.json(number) == json.dumps(expected, separators=(",", ":"))
     content = document(found)
     assert content["tiles"] == {text(place): has for place, has in tiles.items()}
+    assert list(content["tiles"]) == sorted(content["tiles"])
     assert content["no_coverage"] == sorted(map(text, land))
     assert content["years"] == years
     assert content["metadata"]["total_tiles"] == len(tiles)
@@ -241,11 +243,19 @@ def test_lists_of_years_can_be_changed_one_by_one() -> None:
 
 @pytest.mark.parametrize(
     "names", [["0.05"], ["0.05,x"], ["0.1,0.2"], ["180.05,0.05"], ["nan,1"],
-              ["0.05,0.05,1", "2"], [(0.05, 0.05)]]
+              ["0.05,0.05,1", "2"], [(0.05, 0.05)],
+              ["--1.05,0.05"], ["0.05,0.05,"], ["1.5-,0.05"], ["0.05,5.5"]]
 )  # fmt: skip
 def test_documents_of_something_else_are_refused(names: list[Any]) -> None:
     with pytest.raises(InputError, match="lon,lat"):
         Coverage.of_document({"tiles": {name: [1] for name in names}, "years": [1]})
+
+
+@pytest.mark.parametrize("key", ["0.05,50.05", "0.0500,50.05", "5e-2,50.05", " 0.05, 50.05"])
+def test_centres_in_other_spellings_are_centres(key: str) -> None:
+    found = Coverage.of_document({"tiles": {"-0.05,-0.05": [1], key: [2]}})
+    np.testing.assert_array_equal(found.of_year(2), mask([(0.05, 50.05)]))
+    np.testing.assert_array_equal(found.of_year(1), mask([(-0.05, -0.05)]))
 
 
 def test_a_document_may_have_more_years_than_its_tiles() -> None:

@@ -1173,13 +1173,14 @@ class GeoTessera:
         UnwritableDestination
             (an `OSError`) if a file cannot be written.
         """
-        from geotessera.coverage.files import document, write_summary
+        from geotessera.coverage.files import Listing, document, write_summary
         from geotessera.coverage.grid import Coverage
 
         coverage = Coverage.of_registry(self.registry)
+        listing = Listing.of(coverage.bits)
         if output_file is not None:
-            write_summary(coverage, output_file, dataset_id)
-        return document(coverage)
+            write_summary(coverage, output_file, dataset_id, listing)
+        return document(coverage, listing)
 
     def generate_coverage_texture(
         self,

@@ -68,11 +68,15 @@ class Coverage:
             (a `ValueError`) if ``tiles`` or ``no_coverage`` hold anything but tiles' centres.
         """
         listed: Mapping[str, Sequence[int]] = document.get("tiles") or {}
-        held = {year for years in {tuple(years) for years in listed.values()} for year in years}
+        patterns = _Numbers()
+        numbers = map(patterns.__getitem__, map(tuple, listed.values()))
+        which = np.fromiter(numbers, np.int64, len(listed))
+        held = {year for has in patterns for year in has}
         years = tuple(sorted(held | set(document.get("years") or ())))
+        place = {year: number for number, year in enumerate(years)}
         bits = np.zeros((COLUMNS, ROWS), bits_dtype(len(years)))
-        masks = _Masks(years)
-        bits[_cells_of(listed)] = [masks[tuple(has)] for has in listed.values()]
+        masks = [sum(1 << place[year] for year in set(has)) for has in patterns]
+        bits[_cells_of(listed)] = np.array(masks, bits.dtype)[which]
         land = np.zeros((COLUMNS, ROWS), np.bool_)
         land[_cells_of(document.get("no_coverage") or ())] = True
         metadata: Mapping[str, Any] = document.get("metadata") or {}
@@ -119,16 +123,12 @@ class Coverage:
         return self.bits.dtype.type(1 << self.years.index(year))
 
 
-class _Masks(dict[tuple[int, ...], int]):
-    """The bits of lists of years; there are few different ones."""
-
-    def __init__(self, years: tuple[int, ...]) -> None:
-        super().__init__()
-        self._place = {year: number for number, year in enumerate(years)}
+class _Numbers(dict[tuple[int, ...], int]):
+    """Numbers of lists of years, in the order in which they are met; there are few different."""
 
     def __missing__(self, has: tuple[int, ...]) -> int:
-        self[has] = mask = sum(1 << self._place[year] for year in set(has))
-        return mask
+        self[has] = number = len(self)
+        return number
 
 
 def bits_dtype(years: int) -> Any:
@@ -154,7 +154,7 @@ def _cells_of(centres: Mapping[str, Any] | Sequence[str]) -> tuple[Any, Any]:
     if not centres:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     try:
-        numbers = np.array(list(map(float, ",".join(centres).split(","))))
+        numbers = _numbers_of(",".join(centres))
         lon, lat = numbers.reshape(-1, 2).T
         columns, rows = (lon + 179.95) * 10, (lat + 89.95) * 10
     except (TypeError, ValueError):
@@ -170,3 +170,18 @@ def _cells_of(centres: Mapping[str, Any] | Sequence[str]) -> tuple[Any, Any]:
             f"something else among {list(centres)[:3]} …"
         )
     return found[0].astype(np.int64), found[1].astype(np.int64)
+
+
+# Bytes of numbers that have two decimals.
+_PLAIN = np.isin(np.arange(256), list(b"0123456789-.,"))
+
+
+def _numbers_of(text: str) -> NDArray[np.float64]:
+    """Return the numbers of a comma-separated text; those with two decimals four times faster."""
+    written = np.frombuffer(text.encode(), np.uint8)
+    ends = np.append(np.flatnonzero(written == ord(",")), len(written))
+    points = np.flatnonzero(written == ord("."))
+    if len(points) == len(ends) and (points + 3 == ends).all() and _PLAIN[written].all():
+        hundredths = np.fromstring(text.replace(".", ""), np.int64, sep=",")
+        return hundredths / 100
+    return np.fromiter(map(float, text.split(",")), np.float64)
