@@ -304,8 +304,9 @@ def test_a_mirror_of_tiles_will_do(tiny_world: SampleWorld, tmp_path: Path) -> N
         assert raster.dtypes == ("uint8",) * 3
         assert raster.crs.to_epsg() in (32634, 32635)
         assert (raster.dataset_mask() > 0).mean() > 0.5
-    auto = document(*words, "-o", str(tmp_path / "auto"))
-    assert auto["tiles"]["count"] == found["tiles"]["count"]
+    for name, more in (("auto", []), ("named", ["--dataset-variant", "cambridge"])):
+        auto = document(*words, *more, "-o", str(tmp_path / name))
+        assert auto["tiles"]["count"] == found["tiles"]["count"]
 
 
 def test_principal_components_of_a_region(tiny_world: SampleWorld, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from geotessera.cli.errors import PROBLEMS, UsageError, describe
 from geotessera.cli.sources import choose_store, client_options
+from geotessera.datasets import find_dataset
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class RegionJob:
         """Whether tiles are read: they are asked for, or named. Otherwise it is a store."""
         if self.source != "auto":
             return self.source == "tiles"
-        return self.store_url is None and self.names_tiles
+        known = find_dataset(*self.dataset.identity_of("stream"))
+        without_store = known is not None and known.zarr is None
+        return self.store_url is None and (self.names_tiles or without_store)
 
     @property
     def facts(self) -> dict[str, object]:
