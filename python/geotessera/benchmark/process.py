@@ -114,12 +114,16 @@ def _in_a_group(
     line: list[str], *, env: Mapping[str, str], cwd: Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run a process with all that it starts; nothing of these is left afterwards."""
-    with subprocess.Popen(
-        line, env=env, cwd=cwd, stdout=-1, stderr=-1, text=True, start_new_session=True
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=timeout)
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-    return subprocess.CompletedProcess(line, process.returncode, output, errors)
+    # Files, not pipes: these would stay open as long as anything that it started.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(
+            line, env=env, cwd=cwd, stdout=output, stderr=errors, start_new_session=True
+        ) as process:
+            try:
+                process.wait(timeout)
+            finally:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(line, process.returncode, output.read(), errors.read())
