@@ -175,6 +175,23 @@ def test_nothing_has_no_moments(shape: tuple[int, int, int]) -> None:
     assert scores.shape == (*shape[:2], 2)
 
 
+def test_pixels_without_a_band() -> None:
+    bare = np.zeros((3, 4, 0), np.float32)
+    assert _native.moments(bare)[0] == 0
+    with pytest.raises(ValueError, match="without a band"):
+        _native.project_bands(bare, None, np.ones((2, 0)), np.zeros(2))
+    values = np.zeros((3, 4, 5), np.float32)
+    assert _native.project_bands(values, None, np.ones((0, 5)), np.zeros(0)).shape == (3, 4, 0)
+
+
+def test_many_bands_take_little_memory() -> None:
+    values = np.random.default_rng(8).normal(size=(100, 300, 300)).astype(np.float32)
+    count, _, products = _native.moments(values)
+    flat = values.reshape(-1, 300).astype(np.float64)
+    assert count == 30_000
+    np.testing.assert_allclose(products, flat.T @ flat, atol=1e-6 * count)
+
+
 def test_moments_refuse_what_does_not_fit() -> None:
     q, scales = np.zeros((3, 4, 5), np.int8), np.ones((3, 4), np.float32)
     with pytest.raises(ValueError, match="need their scales"):

@@ -6,6 +6,7 @@ mod chunks;
 mod dequantize;
 mod lzw;
 mod mosaic;
+mod pca;
 mod sample;
 mod utm;
 
@@ -88,6 +89,7 @@ pub fn all(size: Size) -> Vec<Case> {
         dequantize::cases(size),
         sample::cases(size),
         mosaic::cases(size),
+        pca::cases(size),
         chunks::cases(size),
         utm::cases(size),
         checksum::cases(size),

@@ -15,10 +15,13 @@ use crate::view::{Pixels, count};
 /// Pixels whose products are summed in float32.
 const BLOCK: usize = 4 * PIXELS;
 
-/// Pixels that one thread takes at least, and how many parts there are at most: a part has
-/// sums of its own, 128 KiB with 128 bands.
+/// Pixels that one thread takes at least.
 const PART: usize = 8192;
+
+/// How many parts there are at most, and how much memory they may take: each has sums of its own,
+/// 128 KiB with 128 bands.
 const PARTS: usize = 256;
+const ROOM: usize = 64 << 20;
 
 /// Sums of squares below this have terms that float32 rounds to zero, or nearly so.
 const TINY: f32 = 1e-28;
@@ -80,10 +83,8 @@ pub fn moments_with(level: Level, pixels: Pixels, origin: &[f32]) -> Result<Mome
     if pixel_count == 0 || bands == 0 {
         return Ok(total);
     }
-    let size = pixel_count
-        .div_ceil(PARTS)
-        .next_multiple_of(BLOCK)
-        .max(PART);
+    let most = (ROOM / 8 / bands / bands).clamp(1, PARTS);
+    let size = pixel_count.div_ceil(most).next_multiple_of(BLOCK).max(PART);
     let mut parts = Vec::new();
     parts.resize_with(pixel_count.div_ceil(size), || Moments::new(0));
     let work = parts.iter_mut().enumerate().collect();

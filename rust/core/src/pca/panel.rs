@@ -3,7 +3,7 @@
 use crate::dequantize;
 use crate::error::{Result, zeros};
 use crate::level::{Level, Work};
-use crate::view::{Pixels, View3, ViewMut3, count};
+use crate::view::{Pixels, ViewMut3, count};
 
 /// Pixels of a panel: with 128 bands it has 32 KiB, which the L1 cache holds.
 pub(super) const PIXELS: usize = 64;
@@ -163,6 +163,8 @@ fn prefetch_after(part: &Pixels) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        use crate::view::View3;
 
         fn ask<T>(view: &View3<T>) {
             let [_, cols, bands] = view.shape();

@@ -56,9 +56,14 @@ pub fn project_with(
     if out.is_empty() {
         return Ok(());
     }
+    if bands == 0 {
+        return Err(Error::Argument(
+            "pixels without a band have no scores".into(),
+        ));
+    }
     let stride = bands.next_multiple_of(super::panel::PADDING);
     let mut padded: Vec<f64> = zeros(count::<f64>("weights", &[components, stride])?)?;
-    for (k, row) in weights.chunks_exact(bands.max(1)).enumerate() {
+    for (k, row) in weights.chunks_exact(bands).enumerate() {
         for (into, &weight) in padded[k * stride..].iter_mut().zip(row) {
             *into = rounded(weight);
         }
