@@ -58,6 +58,12 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GEOTESSERA_BASE_URL", raising=False)
 
 
+@pytest.fixture
+def light_globe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes half of the time; the tests of pages look at globes."""
+    monkeypatch.setattr("geotessera.coverage.globe.write_globe", lambda path, *_, **__: path)
+
+
 def run(*words: object) -> Result:
     return CliRunner().invoke(cli.app, ["coverage", "--width", "300", *map(str, words)])
 
@@ -144,12 +150,10 @@ def test_files_are_of_the_whole_dataset_and_the_document_says_all(
     assert set(document["files"]) == {
         str(tmp_path / n) for n in FILES - {"coverage.json", "globe.html"}
     }
-    assert (
-        "Tessera" in (tmp_path / "globe.html").read_text()
-        or (tmp_path / "globe.html").stat().st_size > 10**5
-    )
+    assert (tmp_path / "globe.html").stat().st_size > 100_000
 
 
+@pytest.mark.usefixtures("light_globe")
 def test_people_read_tables_with_verbose(registry: Path, tmp_path: Path) -> None:
     result = run(*local(registry), "-o", tmp_path, "--country", "FR", "-v", "--year", 2019)
     assert "Country: France" in result.stdout
@@ -162,15 +166,21 @@ def test_people_read_tables_with_verbose(registry: Path, tmp_path: Path) -> None
 # --- Regions ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("light_globe")
 @pytest.mark.parametrize(
-    ("words", "name"),
-    [(["FR"], "France"), (["FRA"], "France"), (["NO"], "Norway"), (["NOR"], "Norway"),
-     (["Tonga"], "Tonga"), (["fji"], "Fiji"), (["Norwey"], "Norway")],
-)  # fmt: skip
+    ("country", "name"),
+    [
+        ("FR", "France"),
+        ("NOR", "Norway"),
+        ("Tonga", "Tonga"),
+        ("fji", "Fiji"),
+        ("Norwey", "Norway"),
+    ],
+)
 def test_the_tiles_of_a_country_are_those_of_its_outline(
-    registry: Path, tmp_path: Path, words: list[str], name: str
+    registry: Path, tmp_path: Path, country: str, name: str
 ) -> None:
-    document = run_json(*local(registry), "-o", tmp_path, "--country", *words)
+    document = run_json(*local(registry), "-o", tmp_path, "--country", country)
     outline = Region.from_country(name).geometry
     assert outline is not None
     cells = [
@@ -183,11 +193,13 @@ def test_the_tiles_of_a_country_are_those_of_its_outline(
     assert document["datasets"][0]["region"]["tiles"] == expected
 
 
+@pytest.mark.usefixtures("light_globe")
 def test_a_name_that_is_nearly_right_is_echoed(registry: Path, tmp_path: Path) -> None:
     result = run(*local(registry), "-o", tmp_path, "--country", "Norwey")
     assert "Country: Norway" in result.stdout
 
 
+@pytest.mark.usefixtures("light_globe")
 def test_a_file_selects_by_its_shapes(registry: Path, tmp_path: Path) -> None:
     triangle = shapely.Polygon([(1.01, 46.01), (1.29, 46.01), (1.01, 46.29)])
     path = tmp_path / "shape.gpkg"
@@ -196,6 +208,7 @@ def test_a_file_selects_by_its_shapes(registry: Path, tmp_path: Path) -> None:
     assert document["datasets"][0]["region"]["tiles"] == 6
 
 
+@pytest.mark.usefixtures("light_globe")
 @pytest.mark.parametrize(
     ("words", "tiles"),
     [(["--bbox", "179.9,-18.5,-179.8,-18.4"], 3), (["--bbox=-175.5,-21.5,-175.3,-21.4"], 2),
@@ -267,6 +280,7 @@ def test_several_datasets(shared: Path, tmp_path: Path, words: list[str], ids: l
     assert left_out == ({"v2-2B-L~beta1"} if len(ids) == 3 or "v2" in words else set())
 
 
+@pytest.mark.usefixtures("light_globe")
 def test_datasets_lie_over_each_other(shared: Path, tmp_path: Path) -> None:
     result = run("--registry-dir", shared, "-o", tmp_path / "m.png", "--by-source", "--bbox",
                  "19.9,9.9,20.5,10.5", "--tile-alpha", "1", "--no-countries")  # fmt: skip
@@ -394,7 +408,7 @@ def test_a_globe_that_fails_is_a_warning(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no room for a globe")
 
-    monkeypatch.setattr("geotessera.pages.write_globe", fail)
+    monkeypatch.setattr("geotessera.coverage.globe.write_globe", fail)
     result = run(*local(registry), "-o", tmp_path)
     assert result.exit_code == 0
     assert "Warning: no globe was written: no room for a globe" in result.stderr
