@@ -237,6 +237,23 @@ def test_of_arrays_the_first_in_the_list_wins(
     assert differing > 1  # tiles overlap, so the order shows
 
 
+@pytest.mark.parametrize("balance", ["histogram", "percentile", "adaptive"])
+def test_scores_that_are_too_many_to_keep(
+    two: tuple[Path, list[MadeTile]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    balance: str,
+) -> None:
+    look = Look(n_components=4, balance=balance)
+    picture(two[0], tmp_path / "a.tif", look=look)
+    monkeypatch.setattr(make_module, "_KEPT", 0)
+    picture(two[0], tmp_path / "b.tif", look=look)
+    for one, other in zip(
+        pixels_of(tmp_path / "a.tif"), pixels_of(tmp_path / "b.tif"), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("crs", [3857, 4326, 32630])
 def test_places_may_be_interpolated(two: tuple[Path, list[MadeTile]], crs: int) -> None:
     x, y = np.meshgrid(np.arange(130, dtype=np.float32), np.arange(160, dtype=np.float32))
