@@ -204,8 +204,9 @@ def test_a_file_selects_by_its_shapes(registry: Path, tmp_path: Path) -> None:
     triangle = shapely.Polygon([(1.01, 46.01), (1.29, 46.01), (1.01, 46.29)])
     path = tmp_path / "shape.gpkg"
     gpd.GeoDataFrame(geometry=[triangle], crs="EPSG:4326").to_crs("EPSG:2154").to_file(path)
-    document = run_json(*local(registry), "-o", tmp_path / "out", "--region-file", path)
-    assert document["datasets"][0]["region"]["tiles"] == 6
+    words = [*local(registry), "-o", tmp_path / "out", "--region-file", path]
+    assert run_json(*words)["datasets"][0]["region"]["tiles"] == 6
+    assert "in shape.gpkg: 6" in run(*words).stdout
 
 
 @pytest.mark.usefixtures("light_globe")

@@ -39,6 +39,7 @@ def draw_icechunk(
 ) -> None:
     """Draw what became of the tiles of a repository, and report it."""
     from geotessera.coverage.maps import draw_rows
+    from geotessera.coverage.region import region_name
     from geotessera.coverage.tile_rows import TileRows
 
     version, variant = identity_of(dataset)
@@ -48,7 +49,7 @@ def draw_icechunk(
     region = request.region
     counted = rows if region is None else rows.of(rows.inside(region, rows.boxes))
     if not len(counted):
-        where = "" if region is None else f" in {region.name or 'the region'}"
+        where = "" if region is None else f" in {region_name(region)}"
         when = "" if request.year is None else f" of {request.year}"
         raise EmptySelectionError(f"the tile registry of {name} has no tiles{when}{where}")
     draw_rows(

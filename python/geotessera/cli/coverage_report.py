@@ -45,12 +45,14 @@ def report(
     name: str = "",
 ) -> None:
     """Write what goes beside the map, and say what there is."""
+    from geotessera.coverage.region import region_name
+
     out.say(f"Coverage map saved to: {request.picture}")
     documents = [_facts(one, request.region) for one in found]
     for document in documents:
         _say_facts(out, document, request.region)
     if states is not None:
-        what = request.region.name or "the region" if request.region else name
+        what = region_name(request.region) if request.region else name
         out.pairs({word: f"{count:,}" for word, count in states.items()}, title=f"Tiles in {what}")
     if request.year is not None and found and not any(request.year in one.years for one in found):
         years = sorted({year for one in found for year in one.years})
@@ -101,10 +103,12 @@ def _facts(found: Coverage, region: Region | None) -> dict[str, Any]:
 
 
 def _say_facts(out: Output, document: dict[str, Any], region: Region | None) -> None:
+    from geotessera.coverage.region import region_name
+
     out.say(f"Dataset {document['id']}:")
     inside = document["region"]
     if region is not None:
-        out.say(f"  Unique tile locations in {region.name or 'the region'}: {inside['tiles']:,}")
+        out.say(f"  Unique tile locations in {region_name(region)}: {inside['tiles']:,}")
     where = "" if region is None else " in all"
     out.say(f"  Unique tile locations{where}: {document['tiles']:,}")
     out.say(f"  Years covered: {_listed(document['years'])}")

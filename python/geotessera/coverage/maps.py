@@ -8,7 +8,7 @@ import numpy as np
 
 from geotessera.coverage.figure import MapStyle, checked_color, frame_for, save_map
 from geotessera.coverage.raster import common_class, paint_boxes, paint_cells
-from geotessera.coverage.region import region_cells
+from geotessera.coverage.region import region_cells, region_name
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _note(coverage: Coverage, year: int | None, region: Region | None) -> str:
     text = f"Tiles: {total:,}"
     if region is not None:
         inside = int(np.count_nonzero(region_cells(region, cells)))
-        text = f"Tiles: {inside:,} in {region.name or 'the region'}, {total:,} in all"
+        text = f"Tiles: {inside:,} in {region_name(region)}, {total:,} in all"
     if year is None and coverage.years:
         text += f"   Years: {_span(coverage.years)}"
     if coverage.variant:
@@ -188,7 +188,7 @@ def draw_sources(
         title="Tessera Coverage by Source"
         + (f" - Year {year}" if year is not None else "")
         + (" (Region View)" if region else ""),
-        note=f"Tiles in {region.name or 'the region'} are counted" if region else "",
+        note=f"Tiles in {region_name(region)} are counted" if region else "",
         legend=legend,
         alpha=tile_alpha,
         show_countries=show_countries,
@@ -234,7 +234,7 @@ def draw_rows(
         (f"{word} ({count:,})", color)
         for word, count, color in zip(words, counts, (USABLE, PARTLY, UNUSABLE), strict=True)
     ]
-    note = f"Tiles: {sum(counts):,}" + (f" in {region.name or 'the region'}" if region else "")
+    note = f"Tiles: {sum(counts):,}" + (f" in {region_name(region)}" if region else "")
     if year is None and rows.years:
         note += f"   Years: {_span(rows.years)}"
     style = MapStyle(

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
     from geotessera.regions import Region
 
-__all__ = ["region_cells", "region_lines", "visible_parts"]
+__all__ = ["region_cells", "region_lines", "region_name", "visible_parts"]
 
 _GLOBE = (0.1, 0.0, -180.0, 0.0, -0.1, 90.0)
+
+
+def region_name(region: Region) -> str:
+    """Return what a region is called in a sentence: of a file its name without the directory."""
+    return region.name.rstrip("/").rpartition("/")[2] or "the region"
 
 
 def region_cells(region: Region, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
