@@ -25,8 +25,10 @@ from rasterio.warp import transform
 from typer.testing import CliRunner
 
 from geotessera import cli
+from geotessera.raster import create_rgb
 from geotessera.testing.stores import SampleStore
 from geotessera.types import Window
+from geotessera.webmap import region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,6 +279,34 @@ def test_a_streamed_mosaic_is_reused_while_it_is_as_it_was(
     assert back["tiles"]["count"] == first["tiles"]["count"]
 
 
+def test_bands_that_were_read_are_not_read_again(
+    mirror: tuple[Path, SampleStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = mirror
+    words = ["--base-url", str(root), f"--bbox={SEAM}", "-o", str(tmp_path / "map"), *ZOOMS]
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(region, "create_rgb", stop)
+        assert run(*words).exit_code == 130
+    assert not (tmp_path / "map" / "rgb_mosaic.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(region, "write_mosaic", stop)
+        assert run(*words, "--bands", "1,2,3").exit_code == 130  # other bands are
+        assert run(*words).exit_code == 130  # and they took the place of the first
+    found = document(*words)
+    assert found["mosaic"]["status"] == "created"
+    with monkeypatch.context() as patched:
+        patched.setattr(region, "create_rgb", stop)
+        assert run(*words, "--force").exit_code == 130
+        patched.setattr(region, "write_mosaic", stop)
+        patched.setattr(region, "create_rgb", create_rgb)
+        assert document(*words)["mosaic"]["status"] == "created"
+    assert not [name for name in names(tmp_path / "map") if name.startswith(".")]
+
+
 def test_a_region_file_clips_the_map(mirror: tuple[Path, SampleStore], tmp_path: Path) -> None:
     root, _ = mirror
     shape = shapely.Polygon([(0.0005, 51.9985), (0.0035, 51.9985), (0.0005, 52.0015)])
@@ -319,6 +349,18 @@ def test_principal_components_of_a_region(tiny_world: SampleWorld, tmp_path: Pat
         assert "PCA_COMPONENTS" in raster.tags()
     assert not [name for name in names(tmp_path / "map") if name.startswith(".")]
     assert document(*words, "-o", str(tmp_path / "map"))["mosaic"]["status"] == "reused"
+
+
+def test_principal_components_of_a_store(mirror: tuple[Path, SampleStore], tmp_path: Path) -> None:
+    root, _ = mirror
+    words = ["--base-url", str(root), f"--bbox={EAST}", "-o", str(tmp_path / "map"), *ZOOMS]
+    found = document(*words, "--pca")
+    with rasterio.open(found["mosaic"]["path"]) as raster:
+        assert raster.count == 3
+        assert raster.crs.to_epsg() == 32631
+        assert (raster.dataset_mask() > 0).any()
+    assert not [name for name in names(tmp_path / "map") if name.startswith(".")]
+    assert document(*words)["mosaic"]["status"] == "created"  # bands are another request
 
 
 def test_a_region_without_data_is_an_error(

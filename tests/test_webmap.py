@@ -24,7 +24,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from geotessera.errors import EmptySelectionError, FormatError, InputError
 from geotessera.mosaic.record import Record
+from geotessera.regions import Region
 from geotessera.webmap import build_tiles, check_zooms, read_scheme
+from geotessera.webmap.region import crs_of_region
 
 SIDE = 256
 
@@ -272,6 +274,23 @@ def test_a_picture_that_goes_round_the_globe_and_further_counts_once(tmp_path):
     build_tiles(path, tmp_path / "tiles", zooms=(3, 3))
     assert {x for _, x, _ in tiles_in(tmp_path / "tiles")} == set(range(8))
     assert set(np.unique(read(tmp_path / "tiles", (3, 4, 4))[..., 0])) <= {0, 50}
+
+
+@pytest.mark.parametrize(
+    ("box", "code"),
+    [
+        ("0.1,52.0,0.3,52.1", 32631),
+        ("-0.3,51.9,-0.1,52.1", 32630),
+        ("18.4,-34.0,18.5,-33.9", 32734),
+        ("179,-17,-179.5,-16", 32760),
+        ("179.5,-17,-179,-16", 32701),
+        ("-180,60,-179,61", 32601),
+        ("5,45,17.5,47", 3857),
+        ("170,-20,-170,-10", 3857),
+    ],
+)
+def test_narrow_regions_are_made_in_their_utm_zone(box, code):
+    assert crs_of_region(Region.from_bbox(box)) == code
 
 
 # --- What is transparent, and what is refused ----------------------------------------------

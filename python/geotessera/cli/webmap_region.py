@@ -124,7 +124,7 @@ def region_picture(output: Output, job: RegionJob) -> tuple[Path, str]:
         if store is None:
             _from_tiles(output, job, {"source": "tiles"}, picture)
         elif job.pca:
-            _from_tiles(output, job, {"source": "zarr", "store_url": store.url}, picture)
+            _from_tiles(output, job, {"source": "zarr", "store_url": job.store_url}, picture)
         else:
             _from_store(output, job, store, picture)
     except IncompleteMosaicError as error:

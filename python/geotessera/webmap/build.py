@@ -143,8 +143,8 @@ def build_tiles(
     force : bool
         Whether to cut everything anew.
     jobs : int, optional
-        Units that are cut at once, by default as many as there are threads of the kernels;
-        each takes up to 60 MB.
+        Units that are cut at once, by default as many as there are threads, up to 8; each
+        takes up to 100 MB.
     progress : callable, optional
         Called with (done, in all, status text).
 

@@ -39,6 +39,10 @@ __all__ = ["CutReport", "cut"]
 _NOTHING, _UNKNOWN = 1, 0
 """Digests of a unit without a pixel, and of one that is being cut."""
 
+_JOBS = 8
+"""Units that are cut at once by default: the kernels use all processors for each of them, and
+more would only take memory."""
+
 _ROUNDING = 3
 """Decimals of a position, in pixels, by which a unit is known again."""
 
@@ -113,7 +117,7 @@ def cut(
     force : bool
         Whether to cut everything anew.
     jobs : int, optional
-        Units that are cut at once; by default as many as there are threads of the kernels.
+        Units that are cut at once; by default as many as there are threads, up to 8.
     progress : callable, optional
         Called with (units done, units in all, status text).
 
@@ -136,7 +140,7 @@ def cut(
         if record.fresh:
             tree.sweep()
         run = _Run(picture, tree, record, zooms, method, trusted, progress)
-        return run.make(leaves, jobs or _native.num_threads())
+        return run.make(leaves, jobs or min(_native.num_threads(), _JOBS))
     finally:
         record.close()
         tree.finish()

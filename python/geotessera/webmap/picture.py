@@ -138,12 +138,12 @@ class Picture:
         how = Resampling.nearest if method == "nearest" or times == 1 else Resampling.average
         pixels = np.empty((height, width, 4), np.uint8)
         with self._dataset() as dataset:
-            colours = dataset.read(
-                self._bands, window=part, out_shape=(len(self._bands), height, width),
-                resampling=how,
-            )  # fmt: skip
+            # Into the picture itself; grey fills the first band, and is copied then.
+            colours = pixels[..., : len(self._bands)].transpose(2, 0, 1)
+            dataset.read(self._bands, window=part, out=colours, resampling=how)
             alpha = dataset.dataset_mask(window=part, out_shape=(height, width), resampling=how)
-        pixels[..., :3] = colours.transpose(1, 2, 0)
+        if len(self._bands) == 1:
+            pixels[..., 1:3] = pixels[..., :1]
         pixels[..., 3] = alpha
         pixels[alpha == 0] = 0
         return pixels

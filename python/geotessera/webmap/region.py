@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +116,7 @@ class RegionPicture:
     ) -> None:
         """Make the picture of a plan of three bands: each band's range becomes 0 to 255.
 
-        The bands are written as float32 first, and gone on with if the process is killed.
+        The bands are written as float32 first; what is there of them is gone on with.
 
         Raises
         ------
@@ -125,14 +124,23 @@ class RegionPicture:
             (a `RuntimeError`) if tiles could not be had; what is there is kept.
         """
         values = self.directory / ".rgb_mosaic_values.tif"
+        note = values.with_suffix(".json")
         self.begin()
-        write_mosaic(plan, values, overviews=False, memory=memory, progress=progress, supply=supply)
-        try:
-            create_rgb([values], self.path, (0, 1, 2), plan.grid.epsg_or_wkt, progress)
-        finally:
-            with suppress(OSError):
-                values.unlink()
+        if not stage_matches(note, self._made(plan, values)):
+            note.unlink(missing_ok=True)
+            write_mosaic(
+                plan, values, overviews=False, memory=memory, progress=progress, supply=supply
+            )
+            save_stage(note, self._made(plan, values))
+        create_rgb([values], self.path, (0, 1, 2), plan.grid.epsg_or_wkt, progress)
         self.finish()
+        for path in (note, values):
+            path.unlink(missing_ok=True)
+
+    def _made(self, plan: MosaicPlan, values: Path) -> dict[str, Any]:
+        """Return what is said of the values when they are whole."""
+        found = file_identity(values, self.directory) if values.is_file() else None
+        return {"plan": plan.digest, "artifact": found}
 
     def write_components(
         self,
