@@ -131,7 +131,7 @@ function baseStyle(countries, projection) {
       { id: "graticule", type: "line", source: "graticule", paint: { "line-color": c.grid, "line-width": 0.7 } },
       { id: "land", type: "fill", source: "land", paint: { "fill-color": c.land, "fill-antialias": false } },
       { id: "borders", type: "line", source: "land", paint: { "line-color": c.border, "line-width": ["interpolate", ["linear"], ["zoom"], 1, 0.5, 8, 1.4] } },
-      { id: "mark", type: "line", source: "mark", paint: { "line-color": c.mark, "line-width": 2.5 } },
+      { id: "mark", type: "line", source: "mark", paint: { "line-color": c.mark, "line-width": ["interpolate", ["linear"], ["zoom"], 3, 1.2, 7, 2.5] } },
       {
         id: "names", type: "symbol", source: "names",
         filter: [">=", ["zoom"], ["get", "rank"]],
@@ -170,7 +170,7 @@ async function makeMap(countries, projection, options) {
     ...options,
   });
   map.addControl(new maplibre.NavigationControl({ showCompass: projection === "globe" }), "top-right");
-  map.addControl(new maplibre.ScaleControl({ maxWidth: 120 }), "bottom-left");
+  map.addControl(new maplibre.ScaleControl({ maxWidth: 120 }), "bottom-right");
   map.on("error", (event) => console.warn("map:", event.error?.message ?? event));
   map.on("webglcontextlost", () => notice("The graphics card stopped drawing. Load the page again if the map stays empty."));
   map.on("webglcontextrestored", () => notice(""));

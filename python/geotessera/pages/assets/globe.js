@@ -211,7 +211,8 @@ function refresh() {
   view.turn += 1;
   map.getSource("cells").setTiles([`cells://{z}/{x}/{y}/${view.turn}`]);
   const shown = year < 0 ? dataset.counts.all : dataset.counts.years[year];
-  $("year-value").textContent = year < 0 ? "all years" : String(dataset.years[year]);
+  const only = dataset.years.length === 1 ? 0 : year;
+  $("year-value").textContent = only < 0 ? "all years" : String(dataset.years[only]);
   $("year").setAttribute("aria-valuetext", $("year-value").textContent);
   $("count").textContent =
     year < 0 && dataset.years.length > 1

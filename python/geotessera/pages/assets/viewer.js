@@ -34,7 +34,7 @@ function loadPack(address) {
     script.onerror = () => resolve({}); // no pack: no tiles there
     document.head.append(script);
   });
-  return keep(packs, address, loaded, 256);
+  return keep(packs, address, loaded, 24); // up to 64 tiles each
 }
 
 function exists(z, x, y) {
