@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.server
 import shutil
-import threading
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -15,6 +12,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+
+from geotessera import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ _FLAGS = [
     "--no-sandbox",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 _TIMEOUT = 60_000  # milliseconds; drawing by the processor is slow on a busy machine
 
@@ -142,18 +141,9 @@ def started() -> Iterator[Chromium]:
         browser.close()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve a directory to this machine; the base URL, without a slash at its end."""
-    handler = functools.partial(_Quiet, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    """Serve a directory as `geotessera serve` does; the base URL, without a slash at its end."""
+    with serving.bind(port=0) as server:
+        server.start(directory)
+        yield server.url.rstrip("/")
