@@ -100,6 +100,8 @@ def write_page(
         Additions to the page's content security policy, by directive.
     """
     script = "\n" + _text("assets/common.js") + _text(f"assets/{kind}.js") + "\n"
+    # Who passes a page on passes on the library: its licence goes with it.
+    licence = html.escape(_text("vendor/LICENSE.txt"), quote=False)
     blobs = "\n".join(
         f'<script type="text/plain" id="{html.escape(part)}">{content}</script>'
         for part, content in (_library() | dict(parts)).items()
@@ -109,7 +111,8 @@ def write_page(
         "title": html.escape(title),
         "style": _text("vendor/maplibre-gl.css") + _text("assets/page.css"),
         "body": _filled(_text(f"assets/{kind}.html"), {"title": html.escape(title)}),
-        "data": f'<script type="application/json" id="data">{_json(data)}</script>\n{blobs}',
+        "data": f'<script type="application/json" id="data">{_json(data)}</script>\n{blobs}\n'
+        f'<script type="text/plain" id="maplibre-licence">\n{licence}</script>',
         "script": script[1:-1],  # the template's line breaks are part of the script
     }
     page = _filled(_text("assets/page.html"), fields)
