@@ -29,7 +29,7 @@ OPERATIONS = (
         _written(3, "lzw"),
         TILES,
         (2, "tile"),
-        rounds=3,
+        rounds=1,
         bounds=(Bound("lzw_all", PIXELS * 3 * 4),),
         targets=(Target(2, "faster", 3),),
     ),
@@ -39,7 +39,7 @@ OPERATIONS = (
         _written(3, "zstd"),
         TILES,
         (2, "tile"),
-        rounds=3,
+        rounds=1,
         bounds=(Bound("zstd_all", PIXELS * 3 * 4),),
     ),
     Operation(

@@ -33,6 +33,7 @@ OPERATIONS = (
         rounds=1,
         setup=(Call(OURS, "pictures.mosaic"),),
         targets=(Target(6, "faster", 3, "gdal2tiles"),),
+        patience=60,
         requires="geotessera.cli.webmap",
         quick=False,
     ),
@@ -43,7 +44,7 @@ OPERATIONS = (
         ("planet",),
         (4.6e6, "row"),
         rounds=1,
-        patience=60,
+        patience=40,  # upstream takes minutes and 10 GB
         setup=(Call(OURS, "registries.query", {"box": "city"}),),
         targets=(Target(6, "faster", 10),),
         requires="geotessera.coverage",
@@ -56,7 +57,7 @@ OPERATIONS = (
         ("planet",),
         (4.6e6, "row"),
         rounds=1,
-        patience=60,
+        patience=40,  # upstream takes minutes and 10 GB
         setup=(Call(OURS, "registries.query", {"box": "city"}),),
         targets=(Target(6, "faster", 10),),
         requires="geotessera.coverage",

@@ -37,7 +37,7 @@ OPERATIONS = (
     Operation(
         "registry.country",
         "find the tiles of a box round Britain",
-        _pair("registries.query", box="country"),
+        (Call(OURS, "registries.query", {"box": "country"}),),
         ("planet",),
         rounds=20,
         setup=WARM,
