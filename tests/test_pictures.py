@@ -27,6 +27,7 @@ from geotessera.errors import (
 from geotessera.grid import tile_footprint
 from geotessera.mosaic import MosaicPlan, MosaicRaster, grid_around, render
 from geotessera.pictures import Look, make_picture, rasters_below, rasters_of, write
+from geotessera.pictures import draw as draw_module
 from geotessera.pictures import make as make_module
 from geotessera.pictures.arrays import ArrayRaster
 from geotessera.pictures.excerpt import Excerpt
@@ -280,8 +281,8 @@ def test_windows_and_blocks_do_not_change_a_pixel(
 ) -> None:
     base, _ = two
     picture(base, tmp_path / "a.tif", crs="EPSG:3035")
-    monkeypatch.setattr(make_module, "BLOCK", 64)
-    monkeypatch.setattr(make_module, "_WIDEST", 128)
+    monkeypatch.setattr(draw_module, "BLOCK", 64)
+    monkeypatch.setattr(draw_module, "_WIDEST", 128)
     picture(base, tmp_path / "b.tif", crs="EPSG:3035")
     for one, other in zip(
         pixels_of(tmp_path / "a.tif"), pixels_of(tmp_path / "b.tif"), strict=True
@@ -418,7 +419,7 @@ def test_a_picture_that_fails_halfway_leaves_nothing(
     error: type[BaseException],
 ) -> None:
     base, _ = two
-    monkeypatch.setattr(make_module, "BLOCK", 64)
+    monkeypatch.setattr(draw_module, "BLOCK", 64)
     written = []
     plain = write.PictureFile.write
 

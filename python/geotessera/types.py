@@ -291,6 +291,13 @@ class Block:
         InputError
             (a `ValueError`) for other than three bands, for percentiles or limits that are not
             in order, and for a model without a stretch or for other data.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> grid = GridSpec(32631, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 4, 5)
+        >>> Block(np.zeros((4, 5, 8), np.float32), None, grid).rgb((7, 3, 0), alpha=True).shape
+        (4, 5, 4)
         """
         from geotessera.blockview import rgb
 

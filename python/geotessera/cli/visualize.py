@@ -380,7 +380,7 @@ def _of_dataset(
                     f"{len(report.failed)} of {len(tiles)} tiles could not be had, and a picture "
                     "with holes would pass for the whole: run the command again"
                 )
-    return PictureInput(list(rasters.tiles.values()), "zarr" if options else "npy")
+    return PictureInput(list(rasters.tiles.values()))
 
 
 # --- The picture ---------------------------------------------------------------------------

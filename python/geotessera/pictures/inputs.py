@@ -41,13 +41,20 @@ class PictureInput:
     Parameters
     ----------
     rasters : list of MosaicRaster
-        By year, latitude and longitude.
-    format : str
-        ``"npy"``, ``"geotiff"``, both with a plus sign between them, or ``"zarr"``.
+        Tiles by year, latitude and longitude.
     """
 
     rasters: list[MosaicRaster]
-    format: str
+
+    @property
+    def format(self) -> str:
+        """``"npy"``, ``"geotiff"`` or ``"zarr"``; several with a plus sign between them."""
+        names = ((NpyTile, "npy"), (GeoTiff, "geotiff"), (object, "zarr"))
+        found = {
+            next(name for kind, name in names if isinstance(raster.descriptor, kind))
+            for raster in self.rasters
+        }
+        return "+".join(sorted(found, reverse=True))
 
 
 def rasters_below(
@@ -87,10 +94,7 @@ def rasters_below(
     """
     path = Path(path)
     if path.is_file():
-        raster = _of_file(path, georeference)
-        return PictureInput(
-            [raster], "geotiff" if isinstance(raster.descriptor, GeoTiff) else "npy"
-        )
+        return PictureInput([_of_file(path, georeference)])
     if not path.exists():
         raise FileNotFoundError(f"there is no file or directory {path}")
     tiles = [tile for tile in discover_tiles(path) if year is None or tile.year == year]
@@ -104,9 +108,7 @@ def rasters_below(
             "choose it with --year"
         )
     known = recorded_dataset(path)
-    rasters = [_of_tile(tile, path, known, georeference) for tile in tiles]
-    formats = {"geotiff" if isinstance(one.descriptor, GeoTiff) else "npy" for one in rasters}
-    return PictureInput(rasters, "+".join(sorted(formats, reverse=True)))
+    return PictureInput([_of_tile(tile, path, known, georeference) for tile in tiles])
 
 
 def _lies_in(tile: Tile, region: Region) -> bool:

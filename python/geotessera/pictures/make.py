@@ -8,36 +8,26 @@ levels.
 from __future__ import annotations
 
 import hashlib
-import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from geotessera.errors import DatasetMismatchError, EmptySelectionError, InputError
-from geotessera.export import SOURCE_BANDS_TAG
 from geotessera.mosaic.build import plan_like, region_grid
-from geotessera.mosaic.execute import render
-from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.grids import crs_code, grid_around
-from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import check_alike
 from geotessera.mosaic.reach import source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
 from geotessera.pictures.arrays import ArrayRaster
+from geotessera.pictures.draw import write_picture
 from geotessera.pictures.excerpt import Excerpt
-from geotessera.pictures.write import BLOCK, PictureFile, workplace, write_png
-from geotessera.remote.partfile import atomic_path
 from geotessera.sources.projected import ProjectedDescriptor
 from geotessera.types import Window
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Sequence
 
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.rasters import MosaicRaster
@@ -48,9 +38,6 @@ __all__ = ["Look", "PictureReport", "make_picture"]
 
 _SHOWN = 3
 """Components that a picture has room for."""
-
-_WIDEST = 8192
-"""Columns that are made at a time: 50 MB of scores."""
 
 _KEPT = 192 * 2**20
 """Most that scores may take to be kept in memory from when they are balanced until they are
@@ -199,7 +186,7 @@ def make_picture(
     if method == "bilinear":
         plan = replace(on_whole_pixels(plan), exact=False)  # nobody sees a thousandth of a pixel
     report = PictureReport(plan, model)
-    report.paths = _write(report, Path(output), png, tell.step(2))
+    report.paths = write_picture(report, Path(output), png=png, progress=tell.step(2))
     report.bytes = sum(path.stat().st_size for path in report.paths)
     if progress is not None:
         progress(100, 100, "Complete")
@@ -343,70 +330,3 @@ def _balanced(
         for raster, array in zip(scores, values, strict=True)
     ]
     return replace(model, stretch=stretch), in_memory
-
-
-# --- Drawing -------------------------------------------------------------------------------
-
-
-def _write(
-    report: PictureReport, output: Path, png: bool, progress: ProgressCallback
-) -> list[Path]:
-    if output.suffix.lower() != ".png":
-        _draw(report, output, progress)
-        return [output, *(write_png(output, output.with_suffix(".png")) if png else [])]
-    with workplace(output) as directory:  # the GeoTIFF that it is made of is not kept
-        picture = directory / "picture.tif"
-        _draw(report, picture, progress)
-        return write_png(picture, output)
-
-
-def _draw(report: PictureReport, output: Path, progress: ProgressCallback) -> None:
-    plan, stretch = report.plan, report.model.stretch
-    assert stretch is not None  # fitted before
-    stretch = replace(stretch, thresholds=stretch.thresholds[: plan.band_count])
-    windows = list(_windows(plan.grid))
-    names = plan.band_names or ()
-    pending: Future[None] | None = None
-    with (
-        atomic_path(output, suffix=".tif") as temporary,
-        PictureFile(temporary, plan.grid, plan.band_count, _tags(report), names) as file,
-        Opener() as opener,
-        ThreadPoolExecutor(1, thread_name_prefix="geotessera-picture") as pool,
-    ):
-        for done, window in enumerate(windows):
-            progress(done, len(windows) + 1, f"drawing {done + 1} of {len(windows)}")
-            scores: Any = render(plan, window, opener=opener, mapped=False).values
-            levels = stretch.apply(scores)
-            shown = np.isfinite(scores[..., 0])  # a pixel has all of them, or none
-            if pending is not None:
-                pending.result()
-            # Compressed and written while the next window is made.
-            pending = pool.submit(file.write, window, levels, shown)
-        if pending is not None:
-            pending.result()
-        progress(len(windows), len(windows) + 1, "overviews")
-        file.finish()
-
-
-def _windows(grid: GridSpec) -> Iterator[Window]:
-    """Yield windows of whole blocks of the file."""
-    for row in range(0, grid.height, BLOCK):
-        for col in range(0, grid.width, _WIDEST):
-            yield Window(row, col, min(BLOCK, grid.height - row), min(_WIDEST, grid.width - col))
-
-
-def _tags(report: PictureReport) -> dict[str, str]:
-    plan, model = report.plan, report.model
-    explained = model.explained_variance_ratio.tolist()
-    assert model.stretch is not None
-    return tags_of(plan) | {
-        "TESSERA_DESCRIPTION": "GeoTessera principal components of satellite embeddings",
-        SOURCE_BANDS_TAG: str(model.band_count),
-        "PCA_COMPONENTS": str(len(explained)),
-        "PCA_EXPLAINED_VARIANCE": json.dumps(explained),
-        "PCA_TOTAL_VARIANCE": f"{sum(explained):.7g}",
-        "PCA_BALANCE_METHOD": model.stretch.method,
-        "PCA_STANDARDIZED": str(model.standardized),
-        "PCA_PIXELS": str(model.pixels),
-        "TIFFTAG_IMAGEDESCRIPTION": f"Principal components 1 to {plan.band_count} as colours",
-    }
