@@ -18,7 +18,7 @@ from tests.browser import Chromium, OpenPage, served
 from geotessera import grid
 from geotessera.country import CountryLookup, country_features
 from geotessera.errors import InputError
-from geotessera.pages import GlobeDataset, write_globe, write_viewer
+from geotessera.pages import Basemap, GlobeDataset, write_globe, write_viewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,10 +295,17 @@ def test_without_webgl_the_page_says_so(mosaic: Path, chromium: Chromium) -> Non
 
 
 def test_without_packs_a_disk_is_no_place_for_tiles(mosaic: Path, chromium: Chromium) -> None:
-    page_file = _viewer(mosaic, "no packs.html", packs=None, basemap=None)
+    """And a base map that the caller gives is asked for; that it does not answer is no harm."""
+    online = Basemap("https://tiles.example/{z}/{x}/{y}.png", "<i>Somebody</i>")
+    page_file = _viewer(mosaic, "no packs.html", packs=None, basemap=online)
     with chromium.open(page_file.as_uri()) as opened:
         assert "geotessera serve" in opened.page.inner_text("#notice")
-        assert opened.problems == []
+        assert {address.split("/")[2] for address in opened.elsewhere} == {"tiles.example"}
+        assert "<i>Somebody</i>" in opened.page.inner_text(".maplibregl-ctrl-attrib")
+        assert opened.page.input_value("#basemap-url") == online.url
+        assert [text for text in opened.problems if text.startswith("error:")] == [
+            text for text in opened.problems if "ERR_FAILED" in text
+        ]
 
 
 def test_narrow_and_dark(mosaic: Path, chromium: Chromium) -> None:
@@ -521,7 +528,11 @@ def test_pages_name_no_other_server(tmp_path: Path) -> None:
 def test_no_half_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = _viewer(tmp_path)
     whole = page.read_bytes()
-    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
     with pytest.raises(OSError, match="full"):
         _viewer(tmp_path, title="other")
     assert page.read_bytes() == whole

@@ -7,15 +7,16 @@ import functools
 import hashlib
 import html
 import json
-import os
 import re
-import tempfile
 import zlib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotessera.remote.partfile import atomic_path
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
 __all__ = ["deflated", "write_page"]
@@ -116,15 +117,6 @@ def write_page(
         "script": script[1:-1],  # the template's line breaks are part of the script
     }
     page = _filled(_text("assets/page.html"), fields)
-    path = Path(output_html)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    return path
+    with atomic_path(output_html) as path:
+        path.write_text(page, encoding="utf-8", newline="\n")
+    return Path(output_html)

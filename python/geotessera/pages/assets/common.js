@@ -240,13 +240,12 @@ function showPlace(title, rows, command) {
     list.append(element("dt", name), cell);
   }
   $("place").replaceChildren(element("strong", title), list);
-  if (narrow()) {
-    $("panel").firstElementChild.open = true;
-    $("place").scrollIntoView({ block: "nearest" });
-  }
   $("command").hidden = !command;
   $("command-text").textContent = command ?? "";
   $("copy").textContent = "Copy";
+  if (!narrow()) return;
+  $("panel").firstElementChild.open = true;
+  $("place").parentElement.scrollIntoView({ block: "start" });
 }
 
 $("copy").addEventListener("click", async () => {
