@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from geotessera import GeoTessera, Status, cli
 from geotessera.errors import InputError, TileError, TileNotFoundError, TransferError
 from geotessera.remote import disk
-from geotessera.remote.lru_space import BLOCK, SHARE
+from geotessera.remote.lru.space import BLOCK, SHARE
 from geotessera.sources import NpyTile
 from geotessera.testing import SampleWorld
 from geotessera.testing.server import Fault, LoopbackServer

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from geotessera.errors import InputError
-from geotessera.remote import disk, lru_entry
+from geotessera.remote import disk
 from geotessera.remote.lru import FileCache
-from geotessera.remote.lru_space import BLOCK, SHARE, Space
+from geotessera.remote.lru import entry as lru_entry
+from geotessera.remote.lru.space import BLOCK, SHARE, Space
 from geotessera.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ def test_digests_are_checked_again_when_there_is_a_reason(
     monkeypatch.setattr(_native, "hash_files", lambda *a: hashed.append(a) or real(*a))
     looked(False)
     month = time.time() + 31 * 86400
-    monkeypatch.setattr("geotessera.remote.lru_entry.time.time", lambda: month)
+    monkeypatch.setattr("geotessera.remote.lru.entry.time.time", lambda: month)
     looked(True)
     looked(False)
 
@@ -572,7 +573,7 @@ def test_what_was_just_used_is_not_evicted(tmp_path: Path, monkeypatch: pytest.M
     cache = FileCache(tmp_path, 4 * BLOCK)
     for key in "abcd":
         cache.put(key, key.encode())
-    from geotessera.remote import lru_space
+    from geotessera.remote.lru import space as lru_space
 
     between(monkeypatch, lru_space, "_last_use", lambda: FileCache(tmp_path, 1).get("a"))
     cache.put("e", b"e")

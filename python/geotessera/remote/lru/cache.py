@@ -2,7 +2,7 @@
 
 ::
 
-    <directory>/entries/ab/<digest of the key>      bytes, see `lru_entry`
+    <directory>/entries/ab/<digest of the key>      bytes, see `entry`
     <directory>/entries/ab/<digest of the key>.d/   a group of files, and entry.json
     <directory>/tmp/<process>-<token>               what is being written or deleted
     <directory>/in-use/<process>/<token>/           hard links to files that somebody reads
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geotessera.remote import disk
-from geotessera.remote.lru_entry import RECORD_NAME, GroupFile, GroupRecord, pack_header, unpack
-from geotessera.remote.lru_space import Space, Usage, block_size, remove_own, touch
+from geotessera.remote.lru.entry import RECORD_NAME, GroupFile, GroupRecord, pack_header, unpack
+from geotessera.remote.lru.space import Space, Usage, block_size, remove_own, touch
 from geotessera.remote.owner import boot_id
 from geotessera.remote.partfile import writing_to
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera.remote import disk
-from geotessera.remote.lru_entry import RECORD_NAME
+from geotessera.remote.lru.entry import RECORD_NAME
 from geotessera.remote.owner import Owner, is_gone, this_process
 
 if TYPE_CHECKING:
