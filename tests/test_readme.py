@@ -59,7 +59,7 @@ def test_the_python_quick_starts_run(home: Path) -> None:
 
 def test_the_shell_quick_start_runs(home: Path) -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
-    assert len(commands) == 8
+    assert len(commands) == 11
     for command in commands:
         done = subprocess.run(
             ["sh", "-c", command], cwd=home, capture_output=True, text=True, check=False
@@ -69,6 +69,8 @@ def test_the_shell_quick_start_runs(home: Path) -> None:
     assert len(list((home / "geotiffs").rglob("*_2024.tiff"))) == 1
     assert [path.name for path in home.glob("zones/*.tif")] == ["tessera_2024_utm31.tif"]
     assert {path.name for path in home.glob("mosaic*")} == {"mosaic.tif", "mosaic_scales.tif"}
+    for made in ("picture.tif", "map/viewer.html", "map/tiles.json", "coverage.png", "globe.html"):
+        assert (home / made).is_file(), made
 
 
 def test_the_targets_exist() -> None:
