@@ -56,8 +56,8 @@ METHOD = (
     "Peak RSS is what the kernel says of the process that did the work; mapped files that could "
     "be dropped at any time count. Files are in the page cache.",
     "Of the limit: the time that the machine needs for the same bytes at the rate that was "
-    "measured here (last table), over the time that was taken. Where caches serve what the "
-    "limit counts as memory traffic, it may pass 100 %.",
+    "measured here (last table), over the time that was taken. It may pass 100 % where caches "
+    "serve what the limit counts as memory traffic, and where our encoder is faster than GDAL's.",
     "Peers run as black boxes in environments of their own. Where values must agree, their sums "
     "are compared.",
 )
@@ -351,19 +351,23 @@ def _limits(results: Results) -> Iterator[Block]:
 
 def _gaps(results: Results, done: Sequence[Operation]) -> Iterator[Block]:
     """Say what failed, was left out, does not agree, or is of other code."""
-    items = []
+    items: list[str] = []
+    absent: dict[tuple[str, str], list[str]] = {}
     for operation in done:
         outcome = results.outcomes[operation.name]
         name = operation.name
         items += [f"{name}: {who} failed: {why}" for who, why in outcome.failures.items()]
-        items += [
-            f"{name}: left out: {why}" if who == name else f"{name}: {who} left out: {why}"
-            for who, why in outcome.skipped.items()
-        ]
+        for who, why in outcome.skipped.items():
+            if who == name:
+                items.append(f"{name}: left out: {why}")
+            else:
+                absent.setdefault((who, why), []).append(name)
         if outcome.disagreement:
             items.append(f"{name}: DIFFERENT VALUES: {outcome.disagreement}")
         if outcome.code != code_digest():
             items.append(f"{name}: measured with other code than the rest, {outcome.when}")
+    for (who, why), names in absent.items():
+        items.append(f"{who} left out ({why}): {', '.join(names)}")
     if items:
         yield Heading(2, "Left out, failed, different")
         yield Items(tuple(items))

@@ -105,6 +105,7 @@ def compress(place: Place, size: int, how: str, threads: int) -> Callable[[], ob
     pixels = np.clip(walk, -127, 127).astype(np.float32) * scales
     profile = {"driver": "GTiff", "dtype": "float32", "count": bands, "height": side}
     profile |= {"width": side, "tiled": True, "compress": how, "num_threads": threads}
+    profile |= {"interleave": "band"}  # twice as fast and more as pixel by pixel
 
     def run() -> object:
         with rasterio.Env(GDAL_CACHEMAX=512 << 20), MemoryFile() as memory:
