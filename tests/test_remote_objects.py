@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from geotessera import errors as e
 from geotessera.datasets import TESSERA_MIRROR_S3_HTTP_URL, TESSERA_MIRROR_URL
-from geotessera.remote import connections, origins
+from geotessera.remote import connections
 from geotessera.remote import http as remote_http
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.http import RetryPolicy, enable_http_logging
+from geotessera.remote.light import origins
 from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.remote.objects_http import HttpReader
 from geotessera.remote.objects_local import LocalReader

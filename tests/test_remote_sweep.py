@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geotessera import errors as e
-from geotessera.remote import connections, origins, sweep, wire
+from geotessera.remote import connections
 from geotessera.remote.http import RetryPolicy, enable_http_logging, logger
+from geotessera.remote.light import origins, sweep, wire
 from geotessera.remote.objects import ObjectReader, open_reader
 from geotessera.testing.server import Fault, LoopbackServer
 

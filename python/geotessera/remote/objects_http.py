@@ -9,16 +9,16 @@ from geotessera.errors import TruncatedError, UnreachableError
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.failures import GONE_STATUSES
 from geotessera.remote.light import open_light
+from geotessera.remote.light.origins import origin_of
+from geotessera.remote.light.sweep import Question, Sweep
 from geotessera.remote.objects import too_short
 from geotessera.remote.objects_remote import (
     WHOLE_BYTES,
     BrokenBodyError,
     RemoteReader,
 )
-from geotessera.remote.origins import origin_of
 from geotessera.remote.parts import Left, Part, Whole
 from geotessera.remote.ranges import answered_range
-from geotessera.remote.sweep import Question, Sweep
 
 if TYPE_CHECKING:
     import threading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geotessera.remote.byterange import RangeCosts
     from geotessera.remote.http import Reply, RetryPolicy
     from geotessera.remote.light import Begun, LightReply
-    from geotessera.remote.origins import OpenReply
+    from geotessera.remote.light.origins import OpenReply
     from geotessera.remote.parts import Wanted
 
 __all__ = ["HttpReader"]

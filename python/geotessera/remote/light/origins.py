@@ -21,14 +21,14 @@ from urllib.parse import urlsplit
 from geotessera.errors import TransferError, TruncatedError, UnreachableError
 from geotessera.remote.failures import said
 from geotessera.remote.http import is_encoded
+from geotessera.remote.light.wire import Connection
 from geotessera.remote.session import is_loopback, release, use
-from geotessera.remote.wire import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.wire import Headers
+    from geotessera.remote.light.wire import Headers
 
 __all__ = ["REDIRECTS", "OpenReply", "Origin", "origin_of", "wrong_length"]
 

@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from geotessera.remote.wire import grown_head, parse_head
+from geotessera.remote.light.wire import grown_head, parse_head
 
 if TYPE_CHECKING:
-    from geotessera.remote.origins import OpenReply
-    from geotessera.remote.wire import Connection, Headers
+    from geotessera.remote.light.origins import OpenReply
+    from geotessera.remote.light.wire import Connection, Headers
 
 __all__ = ["READ", "WRITE", "Steps", "connect", "receive_body", "receive_head", "send"]
 

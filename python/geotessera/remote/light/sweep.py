@@ -20,18 +20,18 @@ from geotessera.errors import TransferError, UnreachableError
 from geotessera.remote.connections import Slots
 from geotessera.remote.failures import RETRY_STATUSES
 from geotessera.remote.http import note_answer
-from geotessera.remote.light import Begun
-from geotessera.remote.origins import OpenReply
-from geotessera.remote.steps import connect, receive_body, receive_head, send
+from geotessera.remote.light.client import Begun
+from geotessera.remote.light.origins import OpenReply
+from geotessera.remote.light.steps import connect, receive_body, receive_head, send
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.origins import Origin
-    from geotessera.remote.steps import Steps
-    from geotessera.remote.wire import Connection
+    from geotessera.remote.light.origins import Origin
+    from geotessera.remote.light.steps import Steps
+    from geotessera.remote.light.wire import Connection
 
 __all__ = ["FEW", "Question", "Sweep", "connections_for"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from geotessera.errors import TransferError
 from geotessera.remote.http import DEFAULT_POLICY, Reply, answered, open_url, read_chunks
-from geotessera.remote.origins import REDIRECTS, OpenReply, origin_of, wrong_length
+from geotessera.remote.light.origins import REDIRECTS, OpenReply, origin_of, wrong_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
