@@ -1,11 +1,10 @@
 """Make the pictures of the documentation from what `geotessera demo DIR` left.
 
-Usage: screenshots.py DIR REGISTRY
+Usage: screenshots.py DIR
 
-Writes docs/images/: the viewer and the globe as Chromium draws them, without a network, and
-the demo's PCA picture. REGISTRY is a directory of the text registries of geotessera 0.4
-(registry_2017.txt and so on, each line beginning with a tile's path): the globe shows what
-was published then. Needs Debian's chromium and Playwright.
+Writes docs/images/: the viewer and a globe as Chromium draws them, without a network, and the
+demo's PCA picture. The demo has four tiles; the globe is of an invented planet. Needs Debian's
+chromium and Playwright.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import rasterio
+import rasterio.features
+import rasterio.transform
 import rasterio.warp
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from geotessera.country import country_features
 from geotessera.pages import GlobeDataset, write_globe
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
@@ -33,6 +34,9 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 ]
+
+EARLIER = {"GBR": 0b101111111, "IRL": 0b101111111, "KEN": 0b101110000, "CHE": 0b100100000}
+"""Years before and after 2024, a bit each from 2017 on, that some countries have."""
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -53,15 +57,16 @@ def save(picture: Image.Image, name: str) -> None:
     print(f"{name}: {len(content):,} bytes")
 
 
-def published(directory: Path) -> GlobeDataset:
-    """Return which tiles of which years text registries list."""
-    years = sorted(int(path.stem.split("_")[1]) for path in directory.glob("registry_*.txt"))
-    bits = np.zeros((1800, 3600), np.uint8)
-    for bit, year in enumerate(years):
-        for line in (directory / f"registry_{year}.txt").read_text().splitlines():
-            lon, lat = (float(v) for v in line.split("/")[1].split("_")[1:])
-            bits[round((89.95 - lat) * 10), round((lon + 179.95) * 10)] |= 1 << bit
-    return GlobeDataset("v1_vultr", "1.0", "vultr", None, years, bits)
+def invented() -> GlobeDataset:
+    """Return a planet whose land has tiles of one year, and a few countries of more."""
+    years = list(range(2017, 2026))
+    shapes = [
+        (feature["geometry"], 1 << 7 | EARLIER.get(feature["properties"]["iso_a3"], 0))
+        for feature in country_features()
+    ]
+    place = rasterio.transform.from_origin(-180, 90, 0.1, 0.1)
+    bits = rasterio.features.rasterize(shapes, (1800, 3600), transform=place, dtype="uint16")
+    return GlobeDataset("v1_invented", "1.0", "invented", None, years, bits)
 
 
 def shot(browser: Browser, page_file: Path, place: tuple[float, float], zoom: float) -> Image.Image:
@@ -83,7 +88,7 @@ def shot(browser: Browser, page_file: Path, place: tuple[float, float], zoom: fl
     return image
 
 
-def main(work: Path, registry: Path) -> None:
+def main(work: Path) -> None:
     """Write the pictures."""
     OUT.mkdir(parents=True, exist_ok=True)
     with rasterio.open(work / "picture.tif") as picture:
@@ -96,7 +101,7 @@ def main(work: Path, registry: Path) -> None:
     west, south, east, north = box
     place = (west + (east - west) * 0.3, south + (north - south) * 0.45)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        globe = write_globe(Path(scratch) / "globe.html", [published(registry)])
+        globe = write_globe(Path(scratch) / "globe.html", [invented()])
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         save(shot(browser, work / "webmap" / "viewer.html", place, 9), "viewer.png")
@@ -105,4 +110,4 @@ def main(work: Path, registry: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))
