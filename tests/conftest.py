@@ -46,7 +46,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = RetryPolicy(
         backoff=0.001, longest_wait=0.01, body_pauses=(0.001, 0.001, 0.001), sleep=lambda _: None
     )
-    for module in ("engine", "http", "transfer", "cache"):
+    for module in ("http", "transfer.engine", "transfer.refresh", "transfer.single"):
         monkeypatch.setattr(f"geotessera.remote.{module}.DEFAULT_POLICY", policy)
 
 

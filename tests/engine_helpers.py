@@ -6,15 +6,15 @@ import hashlib
 import random
 from typing import TYPE_CHECKING
 
-from geotessera.remote.engine import Group, transfer
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.partfile import is_temporary_name
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geotessera.remote.engine import GroupResult
+    from geotessera.remote.transfer.engine import GroupResult
     from geotessera.testing.server import LoopbackServer
 
 BLOCK, SPAN = 256, 1024

@@ -45,10 +45,11 @@ from geotessera.errors import (
     UnreachableError,
     UnwritableDestination,
 )
-from geotessera.remote import connections, disk, fetcher
-from geotessera.remote.engine import Group, transfer
+from geotessera.remote import connections, disk
 from geotessera.remote.http import RetryPolicy
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer import fetcher
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:

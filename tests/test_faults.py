@@ -85,7 +85,7 @@ IMPATIENT = replace(QUICK, read_timeout=0.5, body_pauses=(0.001,))
 
 
 def use(policy: RetryPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine", "http", "transfer", "cache"):
+    for module in ("http", "transfer.engine", "transfer.refresh", "transfer.single"):
         monkeypatch.setattr(f"geotessera.remote.{module}.DEFAULT_POLICY", policy)
 
 

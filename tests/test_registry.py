@@ -200,7 +200,8 @@ def test_landmasks_that_cannot_be_had_now_are_asked_for_again(make, tmp_path, mo
 def test_a_server_that_is_gone_costs_little_time(make, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(
-        "geotessera.remote.cache.DEFAULT_POLICY", RetryPolicy(jitter=0, sleep=waits.append)
+        "geotessera.remote.transfer.refresh.DEFAULT_POLICY",
+        RetryPolicy(jitter=0, sleep=waits.append),
     )
     with LoopbackServer(mirror_tree(tmp_path / "mirror", "B")) as server:
         make(base_url=server.url)

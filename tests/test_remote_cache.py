@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geotessera.errors import NotFoundError, RegistryError, TruncatedError, UnwritableDestination
-from geotessera.remote.cache import cache_base, refresh
 from geotessera.remote.http import RetryPolicy
+from geotessera.remote.transfer.refresh import cache_base, refresh
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:

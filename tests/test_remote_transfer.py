@@ -788,7 +788,7 @@ def test_a_long_file_without_a_lasting_name_leaves_nothing(
 ) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("geotessera.remote.transfer.DEFAULT_POLICY", QUICK)
+    monkeypatch.setattr("geotessera.remote.transfer.single.DEFAULT_POLICY", QUICK)
     server.add(Fault("truncate", after=3 * BLOCK_BYTES))
     with pytest.raises(TruncatedError):
         download_file_to_temp(long.url)

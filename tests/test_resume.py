@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engine_helpers import BLOCK, FAST, NAMES, SPAN, fetch, files, litter, publish, tile_group
-from geotessera.remote import disk, owner, resume
-from geotessera.remote.engine import Group, transfer
+from geotessera.remote import disk, owner
 from geotessera.remote.owner import Owner
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer import resume
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 CHILD = """
 import sys
 from pathlib import Path
-from geotessera.remote.engine import Group, transfer
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 url, out, size, sha256, jobs = sys.argv[1:]
 request = FileRequest(url, Path(out), size=int(size), sha256=sha256 or None)
 print("go", flush=True)

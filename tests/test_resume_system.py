@@ -14,8 +14,8 @@ import pytest
 
 from engine_helpers import litter
 from geotessera.errors import DiskFullError
-from geotessera.remote.engine import Group, transfer
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 from geotessera.testing.server import Fault, LoopbackServer
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ BODY = random.Random(7).randbytes(3_000_000)
 CHILD = """
 import sys, threading
 from pathlib import Path
-from geotessera.remote.engine import Group, transfer
-from geotessera.remote.request import FileRequest
+from geotessera.remote.transfer.engine import Group, transfer
+from geotessera.remote.transfer.request import FileRequest
 url, out, size = sys.argv[1:]
 request = FileRequest(url, Path(out), size=int(size))
 print("go", flush=True)

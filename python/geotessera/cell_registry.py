@@ -20,7 +20,7 @@ from geotessera.grid import tile_to_grid_name, utm_zone
 from geotessera.index import WORLD
 from geotessera.registry import Registry
 from geotessera.registry_tiles import scope_box
-from geotessera.remote.cache import cache_base
+from geotessera.remote.transfer.refresh import cache_base
 from geotessera.sidecar import s3_embeddings_subdir
 from geotessera.sources.cell import CellTile, cell_windows
 from geotessera.types import Provenance, TileId

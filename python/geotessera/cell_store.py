@@ -32,7 +32,7 @@ from geotessera.errors import (
 )
 from geotessera.grid import tile_to_grid_name
 from geotessera.ranged import FETCHES
-from geotessera.remote.cache import cache_base
+from geotessera.remote.transfer.refresh import cache_base
 from geotessera.sources.cell import PickedCell
 from geotessera.sources.zarr_store import open_embedding_store
 from geotessera.types import TileId

@@ -18,7 +18,7 @@ from geotessera.errors import (
     TileNotFoundError,
 )
 from geotessera.grid import tile_to_grid_name
-from geotessera.remote.engine import Group, transfer
+from geotessera.remote.transfer.engine import Group, transfer
 from geotessera.sidecar import check_dataset_dir, label_dataset_dir
 from geotessera.tile_files import (
     check_online,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from geotessera.grouping import PointGroups
     from geotessera.registry import Registry
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.request import FileRequest
+    from geotessera.remote.transfer.request import FileRequest
     from geotessera.sources import RasterSource
     from geotessera.sources.local import LocalTile
     from geotessera.tile_store import TileStore

@@ -23,9 +23,9 @@ from geotessera.datasets import (
     version_path,
 )
 from geotessera.errors import ForbiddenError, HTTPStatusError, InputError, RegistryError
-from geotessera.remote.cache import refresh
 from geotessera.remote.partfile import atomic_path
 from geotessera.remote.transfer import local_path
+from geotessera.remote.transfer.refresh import refresh
 
 if TYPE_CHECKING:
     from pathlib import Path

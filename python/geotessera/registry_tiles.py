@@ -28,7 +28,7 @@ from geotessera.datasets import (
 from geotessera.errors import EmptySelectionError, InputError, RegistryError
 from geotessera.grid import tile_to_bounds
 from geotessera.index import WORLD, TileIndex
-from geotessera.remote.cache import cache_base
+from geotessera.remote.transfer.refresh import cache_base
 from geotessera.sidecar import s3_embeddings_subdir
 from geotessera.types import TileId
 

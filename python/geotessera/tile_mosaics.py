@@ -25,7 +25,7 @@ from geotessera.errors import (
 from geotessera.grid import tile_footprint, tile_to_grid_name
 from geotessera.layout import local_tile_files
 from geotessera.mosaic.rasters import MosaicRaster
-from geotessera.remote.engine import Group, transfer
+from geotessera.remote.transfer.engine import Group, transfer
 from geotessera.sidecar import check_dataset_dir
 from geotessera.sources import GeoTiff, NpyTile, find_tile
 from geotessera.sources.landmask import snap

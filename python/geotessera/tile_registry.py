@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from geotessera.errors import InputError, RegistryError, TransferError
-from geotessera.remote.cache import cache_base
 from geotessera.remote.partfile import atomic_path
+from geotessera.remote.transfer.refresh import cache_base
 from geotessera.stores.zones import checked_year, zones_of_box
 from geotessera.types import BBox
 

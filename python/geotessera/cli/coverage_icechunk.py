@@ -96,7 +96,7 @@ def _rows(
 
 
 def _kept_parts(url: str, cache_dir: Path | None, name: str) -> Path:
-    from geotessera.remote.cache import cache_base
+    from geotessera.remote.transfer.refresh import cache_base
 
     base = cache_base() if cache_dir is None else cache_dir.expanduser()
     kept = base / "tile-registry" / url.removeprefix("s3://")

@@ -221,7 +221,7 @@ def _has_tiles(dataset: DatasetOptions) -> bool:
 
 def _cache_dir(dataset: DatasetOptions, cache_size: str | None) -> Path | None:
     if dataset.cache_dir is None and (dataset.offline or cache_size is not None):
-        from geotessera.remote.cache import cache_base
+        from geotessera.remote.transfer.refresh import cache_base
 
         return cache_base()
     return dataset.cache_dir

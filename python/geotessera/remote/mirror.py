@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
-from geotessera.errors import NotFoundError, TransferError
+from geotessera.errors import InputError, NotFoundError, TransferError
 from geotessera.remote.http import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["open_mirrored", "read_mirrored"]
+__all__ = ["local_path", "open_mirrored", "read_mirrored"]
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """Return the path that a ``file://`` URL or a plain path names, or None for HTTP.
+
+    Raises
+    ------
+    InputError
+        For other schemes, and for a ``file://`` URL of another host.
+    """
+    text = os.fspath(url)
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    match scheme.lower():
+        case "http" | "https":
+            return None
+        case "file":
+            parts = urlsplit(text)
+            if parts.netloc not in ("", "localhost"):
+                raise InputError(
+                    f"{text} names the host {parts.netloc!r}: "
+                    "a local file is file:///absolute/path or a plain path"
+                )
+            return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+    raise InputError(
+        f"{text} has the scheme {scheme!r}: expected http://, https://, file:// or a path"
+    )
 
 
 @contextmanager

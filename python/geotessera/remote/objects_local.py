@@ -9,8 +9,8 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError, StoreNotFoundError, TransferError
+from geotessera.remote.mirror import local_path
 from geotessera.remote.objects import ObjectReader, Suffix, changed, check_range, too_short
-from geotessera.remote.request import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

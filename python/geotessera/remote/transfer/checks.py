@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from geotessera.errors import ChecksumMismatchError, SizeMismatchError, TruncatedError
 
 if TYPE_CHECKING:
-    from geotessera.remote.request import FileRequest
+    from geotessera.remote.transfer.request import FileRequest
 
 __all__ = ["REGISTRY", "check_digest", "check_length"]
 

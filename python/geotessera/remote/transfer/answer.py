@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import TransferError
 from geotessera.remote.http import is_encoded, open_url, read_chunks
-from geotessera.remote.mirror import open_mirrored, read_mirrored
+from geotessera.remote.mirror import local_path, open_mirrored, read_mirrored
 from geotessera.remote.ranges import Remote, answered_range
-from geotessera.remote.request import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from geotessera.errors import StalledError, TransferError, UnwritableDestination
 from geotessera.remote import disk
 from geotessera.remote.connections import allow, check_jobs, claim, release_claims
-from geotessera.remote.fetcher import Abandoned, Fetcher
 from geotessera.remote.http import DEFAULT_POLICY
 from geotessera.remote.partfile import writing_to
-from geotessera.remote.plan import Group, GroupResult, Task, WantedFile, WantedGroup
-from geotessera.remote.pool import Pool
 from geotessera.remote.ranges import BLOCK_BYTES, SPAN_BYTES
+from geotessera.remote.transfer.fetcher import Abandoned, Fetcher
+from geotessera.remote.transfer.plan import Group, GroupResult, Task, WantedFile, WantedGroup
+from geotessera.remote.transfer.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

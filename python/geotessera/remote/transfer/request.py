@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
+from typing import TYPE_CHECKING
 
-from geotessera.errors import InputError
+if TYPE_CHECKING:
+    from pathlib import Path
 
-__all__ = ["FileRequest", "Transferred", "local_path"]
+__all__ = ["FileRequest", "Transferred"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +71,3 @@ class Transferred:
     etag: str | None = None
     last_modified: float | None = None
     not_modified: bool = False
-
-
-def local_path(url: str | os.PathLike[str]) -> Path | None:
-    """Return the path that a ``file://`` URL or a plain path names, or None for HTTP.
-
-    Raises
-    ------
-    InputError
-        For other schemes, and for a ``file://`` URL of another host.
-    """
-    text = os.fspath(url)
-    scheme, separator, _ = text.partition("://")
-    if not separator:
-        return Path(text)
-    match scheme.lower():
-        case "http" | "https":
-            return None
-        case "file":
-            parts = urlsplit(text)
-            if parts.netloc not in ("", "localhost"):
-                raise InputError(
-                    f"{text} names the host {parts.netloc!r}: "
-                    "a local file is file:///absolute/path or a plain path"
-                )
-            return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
-    raise InputError(
-        f"{text} has the scheme {scheme!r}: expected http://, https://, file:// or a path"
-    )

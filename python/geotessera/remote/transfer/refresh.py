@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import RegistryError, TransferError, UnwritableDestination
 from geotessera.remote.http import DEFAULT_POLICY, RetryPolicy
-from geotessera.remote.transfer import FileRequest, fetch_file
+from geotessera.remote.transfer.request import FileRequest
+from geotessera.remote.transfer.single import fetch_file
 
 if TYPE_CHECKING:
     from geotessera.types import ProgressCallback

@@ -13,7 +13,7 @@ from geotessera.remote.session import abort
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from geotessera.remote.plan import Task
+    from geotessera.remote.transfer.plan import Task
 
 __all__ = ["Pool"]
 

@@ -28,17 +28,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.remote import disk
-from geotessera.remote.digests import read_into
 from geotessera.remote.owner import Owner, is_gone, this_process
 from geotessera.remote.partfile import temporary_stem, writing_to
 from geotessera.remote.ranges import Remote, missing_runs
+from geotessera.remote.transfer.digests import read_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from geotessera._native import Hasher
-    from geotessera.remote.request import FileRequest
+    from geotessera.remote.transfer.request import FileRequest
     from geotessera.types import Algorithm
 
 __all__ = [

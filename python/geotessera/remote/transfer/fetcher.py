@@ -16,15 +16,15 @@ from geotessera.errors import (
     TruncatedError,
     UnwritableDestination,
 )
-from geotessera.remote.answer import Answer, NotTheRangeError, ask
-from geotessera.remote.checks import check_digest, check_length
 from geotessera.remote.connections import slot
-from geotessera.remote.digests import read_into
 from geotessera.remote.partfile import temporary_stem
-from geotessera.remote.plan import Task
 from geotessera.remote.ranges import spans
-from geotessera.remote.request import Transferred
-from geotessera.remote.resume import (
+from geotessera.remote.transfer.answer import Answer, NotTheRangeError, ask
+from geotessera.remote.transfer.checks import check_digest, check_length
+from geotessera.remote.transfer.digests import read_into
+from geotessera.remote.transfer.plan import Task
+from geotessera.remote.transfer.request import Transferred
+from geotessera.remote.transfer.resume import (
     BLOCK_ALGORITHM,
     LeftOver,
     ResumableFile,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.plan import WantedFile
+    from geotessera.remote.transfer.plan import WantedFile
     from geotessera.types import Algorithm
 
 __all__ = ["Abandoned", "Fetcher"]

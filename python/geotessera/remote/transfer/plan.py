@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotessera.remote.request import FileRequest, Transferred
-    from geotessera.remote.resume import ResumableFile
+    from geotessera.remote.transfer.request import FileRequest, Transferred
+    from geotessera.remote.transfer.resume import ResumableFile
 
 __all__ = ["Group", "GroupResult", "Task", "WantedFile", "WantedGroup"]
 

@@ -22,7 +22,6 @@ from geotessera.errors import (
     TruncatedError,
     UnreachableError,
 )
-from geotessera.remote.checks import check_digest, check_length
 from geotessera.remote.connections import allow, check_jobs, holds_slot, slot
 from geotessera.remote.http import (
     DEFAULT_POLICY,
@@ -31,10 +30,11 @@ from geotessera.remote.http import (
     open_url,
     read_chunks,
 )
-from geotessera.remote.mirror import open_mirrored, read_mirrored
+from geotessera.remote.mirror import local_path, open_mirrored, read_mirrored
 from geotessera.remote.partfile import PartFile, writing_to
 from geotessera.remote.ranges import BLOCK_BYTES, Remote
-from geotessera.remote.request import FileRequest, Transferred, local_path
+from geotessera.remote.transfer.checks import check_digest, check_length
+from geotessera.remote.transfer.request import FileRequest, Transferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +43,7 @@ if TYPE_CHECKING:
 
     from geotessera.types import Algorithm, ProgressCallback
 
-__all__ = [
-    "FileRequest",
-    "Transferred",
-    "download_file_to_temp",
-    "fetch_file",
-    "local_path",
-]
+__all__ = ["download_file_to_temp", "fetch_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -317,8 +311,8 @@ def _fetch_long(
     request: FileRequest, progress: ProgressCallback | None, verify: bool, policy: RetryPolicy
 ) -> Transferred:
     """Get a file in ranges; what is interrupted is gone on with by the next call."""
-    from geotessera.remote.engine import transfer  # which is made of parts of this package
-    from geotessera.remote.plan import Group
+    from geotessera.remote.transfer.engine import transfer  # which short files do without
+    from geotessera.remote.transfer.plan import Group
 
     group = Group(request.dest, (request,), replace=request.dest.is_file())
     (result,) = transfer([group], progress=progress, verify=verify, policy=policy)
