@@ -13,11 +13,11 @@ import pytest
 import zarr
 
 from geotessera import errors as e
-from geotessera.remote import chunk_cache as module
-from geotessera.remote.chunk_cache import DEFAULT_LIMIT, CachedReader, chunk_cache
 from geotessera.remote.http import RetryPolicy
 from geotessera.remote.objects import ObjectReader, open_reader
-from geotessera.remote.reader_store import zarr_store
+from geotessera.remote.objects import chunk_cache as module
+from geotessera.remote.objects.chunk_cache import DEFAULT_LIMIT, CachedReader, chunk_cache
+from geotessera.remote.objects.reader_store import zarr_store
 from geotessera.testing import SampleStore
 from geotessera.testing.server import Fault, LoopbackServer
 

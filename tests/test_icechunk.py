@@ -13,7 +13,7 @@ pytest.importorskip("icechunk")
 from geotessera.datasets import is_icechunk_location
 from geotessera.errors import FormatError, MissingExtraError, ZoneError
 from geotessera.icechunk import IcechunkStore
-from geotessera.remote.chunk_cache import chunk_cache
+from geotessera.remote.objects.chunk_cache import chunk_cache
 from geotessera.sources.icechunk import RepositoryStore, open_repository_store
 from geotessera.sources.icechunk_session import (
     RepositoryReader,

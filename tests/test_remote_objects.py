@@ -26,12 +26,12 @@ from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.http import RetryPolicy, enable_http_logging
 from geotessera.remote.light import origins
 from geotessera.remote.objects import ObjectReader, open_reader
-from geotessera.remote.objects_http import HttpReader
-from geotessera.remote.objects_local import LocalReader
-from geotessera.remote.objects_s3 import S3Reader
-from geotessera.remote.parts import merge
-from geotessera.remote.reader_store import ReaderStore, store_of, zarr_store
-from geotessera.remote.routing import GATEWAY_ENV, base_of
+from geotessera.remote.objects.http import HttpReader
+from geotessera.remote.objects.local import LocalReader
+from geotessera.remote.objects.parts import merge
+from geotessera.remote.objects.reader_store import ReaderStore, store_of, zarr_store
+from geotessera.remote.objects.routing import GATEWAY_ENV, base_of
+from geotessera.remote.objects.s3 import S3Reader
 from geotessera.testing import SampleStore
 from geotessera.testing.server import Fault, LoopbackServer
 
@@ -523,7 +523,7 @@ def test_servers_without_ranges_are_read_whole_once(
     assert made.get_ranges([(shard, 5, 5), (shard, 90, 7)]) == [whole[5:10], whole[90:97]]
     assert len(server.requests) == 1
     assert caplog.text.count("ignores ranges") == 1
-    monkeypatch.setattr("geotessera.remote.objects_http.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("geotessera.remote.objects.http.WHOLE_BYTES", 1000)
     with pytest.raises(NoRangesError, match="another server"):
         open_reader(server.url, policy=QUICK).get_suffix(shard, INDEX)
 

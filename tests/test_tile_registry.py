@@ -10,7 +10,7 @@ import pytest
 
 from geotessera.errors import InputError, RegistryError, UnreachableError
 from geotessera.icechunk import TileRegistry
-from geotessera.remote import objects_s3
+from geotessera.remote.objects import s3 as objects_s3
 from geotessera.testing.tile_registry import write_tile_registry
 from geotessera.types import GridSpec
 

@@ -16,9 +16,8 @@ from zarr.core.sync import sync
 
 from geotessera import _native
 from geotessera.errors import ChangedError, FormatError, TransferError, YearError
-from geotessera.remote import crew
 from geotessera.remote.http import RetryPolicy
-from geotessera.remote.objects import open_reader
+from geotessera.remote.objects import crew, open_reader
 from geotessera.sources.zarr_array import ZarrArray
 from geotessera.sources.zarr_index import _forget
 from geotessera.sources.zarr_spec import parse_array

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from geotessera.remote.objects import KeyRange, ObjectReader, Suffix
-from geotessera.remote.objects_local import LocalReader
+from geotessera.remote.objects.local import LocalReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.remote.http import enable_http_logging
-    from geotessera.remote.reader_store import zarr_store
+    from geotessera.remote.objects.reader_store import zarr_store
     from geotessera.types import BBox, Method, ProgressCallback, Window
     from geotessera.xarray_store import TesseraAccessor, open_dataarray, open_zone
 
@@ -101,7 +101,7 @@ _HOMES = {
     "open_dataarray": "geotessera.xarray_store",
     "open_zone": "geotessera.xarray_store",
     "enable_http_logging": "geotessera.remote.http",
-    "zarr_store": "geotessera.remote.reader_store",
+    "zarr_store": "geotessera.remote.objects.reader_store",
 }
 
 

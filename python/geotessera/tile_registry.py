@@ -258,7 +258,7 @@ class _Bucket:
     """A registry in a bucket, whose parts are kept on disk."""
 
     def __init__(self, url: str, cache: Path) -> None:
-        from geotessera.remote.objects_s3 import S3Reader
+        from geotessera.remote.objects.s3 import S3Reader
 
         self._reader = S3Reader(url)
         self._prefix = url.removeprefix("s3://").partition("/")[2]

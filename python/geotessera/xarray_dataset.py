@@ -11,7 +11,7 @@ import xarray as xr
 
 from geotessera import _native
 from geotessera.errors import InputError, ZoneError
-from geotessera.remote.objects_zarr import StoreReader
+from geotessera.remote.objects.zarr import StoreReader
 from geotessera.sources.zarr import ZarrZone
 from geotessera.sources.zarr_spec import ArraySpec
 from geotessera.types import GridSpec, Window

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from geotessera.errors import FormatError, InputError, MissingExtraError
-from geotessera.remote.chunk_cache import chunk_cache
 from geotessera.remote.lru import FileCache
-from geotessera.remote.objects_s3 import PUBLIC_BUCKETS
-from geotessera.remote.objects_zarr import StoreReader
+from geotessera.remote.objects.chunk_cache import chunk_cache
+from geotessera.remote.objects.s3 import PUBLIC_BUCKETS
+from geotessera.remote.objects.zarr import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

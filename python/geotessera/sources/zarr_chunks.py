@@ -8,7 +8,7 @@ from os.path import exists
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.errors import ChangedError, FormatError
-from geotessera.remote.objects import Later, changed
+from geotessera.remote.objects.reader import Later, changed
 from geotessera.sources.zarr_index import (
     file_version,
     forget_indexes,

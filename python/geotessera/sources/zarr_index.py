@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera.errors import FormatError, TruncatedError
-from geotessera.remote.objects_local import LocalReader
+from geotessera.remote.objects.local import LocalReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

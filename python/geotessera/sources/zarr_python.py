@@ -43,7 +43,7 @@ class ForeignArray:
     def __init__(self, reader: ObjectReader, spec: ArraySpec) -> None:
         import zarr
 
-        from geotessera.remote.reader_store import store_of
+        from geotessera.remote.objects.reader_store import store_of
 
         self._name = f"{reader.location}/{spec.path}"
         self._spec = spec

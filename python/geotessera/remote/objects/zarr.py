@@ -7,14 +7,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import GeoTesseraError, InputError, TransferError, UnreachableError
-from geotessera.remote.objects import ObjectReader, Suffix, check_range, too_short
+from geotessera.remote.objects.reader import ObjectReader, Suffix, check_range, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from zarr.abc.store import ByteRequest, Store
 
-    from geotessera.remote.objects import KeyRange
+    from geotessera.remote.objects.reader import KeyRange
 
 __all__ = ["StoreReader", "open_by_fsspec"]
 

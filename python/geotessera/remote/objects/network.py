@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from geotessera.errors import TransferError
 from geotessera.remote.byterange import NoRangesError, RangeCosts
 from geotessera.remote.connections import allow, holds_slot, slot
-from geotessera.remote.crew import Crew
 from geotessera.remote.http import DEFAULT_POLICY, RetryPolicy
-from geotessera.remote.objects import (
+from geotessera.remote.objects.crew import Crew
+from geotessera.remote.objects.parts import Left, Wanted, merge
+from geotessera.remote.objects.reader import (
     Later,
     ObjectReader,
     Pending,
@@ -22,13 +23,12 @@ from geotessera.remote.objects import (
     check_range,
     too_short,
 )
-from geotessera.remote.parts import Left, Wanted, merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from geotessera.remote.objects import KeyRange
-    from geotessera.remote.parts import Part, Whole
+    from geotessera.remote.objects.parts import Part, Whole
+    from geotessera.remote.objects.reader import KeyRange
 
 __all__ = [
     "OBJECT_GAP",

@@ -11,13 +11,13 @@ from geotessera.remote.failures import GONE_STATUSES
 from geotessera.remote.light import open_light
 from geotessera.remote.light.origins import origin_of
 from geotessera.remote.light.sweep import Question, Sweep
-from geotessera.remote.objects import too_short
-from geotessera.remote.objects_remote import (
+from geotessera.remote.objects.network import (
     WHOLE_BYTES,
     BrokenBodyError,
     RemoteReader,
 )
-from geotessera.remote.parts import Left, Part, Whole
+from geotessera.remote.objects.parts import Left, Part, Whole
+from geotessera.remote.objects.reader import too_short
 from geotessera.remote.ranges import answered_range
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geotessera.remote.http import Reply, RetryPolicy
     from geotessera.remote.light import Begun, LightReply
     from geotessera.remote.light.origins import OpenReply
-    from geotessera.remote.parts import Wanted
+    from geotessera.remote.objects.parts import Wanted
 
 __all__ = ["HttpReader"]
 

@@ -18,9 +18,9 @@ from geotessera.errors import (
 )
 from geotessera.remote.byterange import NoRangesError
 from geotessera.remote.failures import RETRY_STATUSES, status_error
-from geotessera.remote.objects import too_short
-from geotessera.remote.objects_remote import BrokenBodyError, RemoteReader
-from geotessera.remote.parts import Part, Whole
+from geotessera.remote.objects.network import BrokenBodyError, RemoteReader
+from geotessera.remote.objects.parts import Part, Whole
+from geotessera.remote.objects.reader import too_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

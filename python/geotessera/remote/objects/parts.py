@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.objects import KeyRange
+    from geotessera.remote.objects.reader import KeyRange
 
 __all__ = ["LONGEST", "Left", "Merged", "Part", "Wanted", "Whole", "merge"]
 

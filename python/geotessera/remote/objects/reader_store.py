@@ -18,9 +18,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from geotessera.errors import ChangedError
-from geotessera.remote.objects import open_reader
-from geotessera.remote.objects_local import LocalReader
-from geotessera.remote.objects_zarr import StoreReader
+from geotessera.remote.objects.local import LocalReader
+from geotessera.remote.objects.opening import open_reader
+from geotessera.remote.objects.zarr import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
-    from geotessera.remote.objects import ObjectReader
+    from geotessera.remote.objects.reader import ObjectReader
 
 __all__ = ["ReaderStore", "store_of", "zarr_store"]
 

@@ -24,15 +24,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.errors import ChangedError, HTTPStatusError, OfflineError, UnreachableError
 from geotessera.remote.lru import FileCache
-from geotessera.remote.objects import Later, ObjectReader, Pending, Suffix, changed, check_range
+from geotessera.remote.objects.reader import (
+    Later,
+    ObjectReader,
+    Pending,
+    Suffix,
+    changed,
+    check_range,
+)
 from geotessera.sizes import parse_size
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from geotessera.remote.objects import KeyRange
-    from geotessera.remote.objects_remote import RemoteReader
+    from geotessera.remote.objects.network import RemoteReader
+    from geotessera.remote.objects.reader import KeyRange
 
 __all__ = ["DEFAULT_LIMIT", "CachedReader", "chunk_cache"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError, StoreNotFoundError, TransferError
 from geotessera.remote.mirror import local_path
-from geotessera.remote.objects import ObjectReader, Suffix, changed, check_range, too_short
+from geotessera.remote.objects.reader import ObjectReader, Suffix, changed, check_range, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from geotessera.remote.objects import KeyRange
+    from geotessera.remote.objects.reader import KeyRange
 
 __all__ = ["LocalReader"]
 
