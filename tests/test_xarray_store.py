@@ -17,9 +17,9 @@ from geotessera.sources.zarr_store import open_embedding_store
 from geotessera.testing.store_pixels import Pattern, zone_grid
 from geotessera.testing.stores import SampleStore
 from geotessera.types import GridSpec, Window
-from geotessera.xarray_dataset import zone_of_dataset
-from geotessera.xarray_store import open_dataarray, open_zone, zone_number
-from geotessera.xarray_zone import block_side
+from geotessera.xr.dataset import zone_of_dataset
+from geotessera.xr.store import open_dataarray, open_zone, zone_number
+from geotessera.xr.zone import block_side
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +360,7 @@ def test_a_region_on_the_zones_own_pixels(wide, scheduler):
 
 
 def test_blocks_end_where_chunks_end(wide, monkeypatch):
-    monkeypatch.setattr("geotessera.xarray_zone._LARGEST_SIDE", 64)
+    monkeypatch.setattr("geotessera.xr.zone._LARGEST_SIDE", 64)
     array = open_dataarray(box_in(wide, 30, Window(37, 51, 200, 300)), 2024, store=wide.path)
     window = window_of(wide, array, 30)
     for first, sizes in ((window.row, array.chunks[1]), (window.col, array.chunks[2])):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.sources.icechunk import RepositoryStore
-    from geotessera.xarray_pixels import ZonePixels
+    from geotessera.xr.pixels import ZonePixels
 
 __all__ = ["IcechunkStore", "TileRegistry", "ZoneArray", "is_icechunk_location", "open_session"]
 
@@ -111,13 +111,13 @@ class IcechunkStore:
             (a `KeyError` and a `ValueError`) for a zone that there is no group for.
         """
         # Importing it gives Datasets their accessor.
-        from geotessera.xarray_store import zone_dataset
+        from geotessera.xr.store import zone_dataset
 
         return zone_dataset(self.store.zone(zone), chunks=None)
 
     def zone_arrays(self, zone: int) -> dict[str, ZoneArray]:
         """Return the arrays of pixels of a zone, both hemispheres of them, by name."""
-        from geotessera.xarray_pixels import ZonePixels
+        from geotessera.xr.pixels import ZonePixels
 
         opened = self.store.zone(zone)
         return {name: ZoneArray(ZonePixels(opened, name)) for name in opened.arrays}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from geotessera.remote.http import enable_http_logging
     from geotessera.remote.objects.reader_store import zarr_store
     from geotessera.types import BBox, Method, ProgressCallback, Window
-    from geotessera.xarray_store import TesseraAccessor, open_dataarray, open_zone
+    from geotessera.xr.store import TesseraAccessor, open_dataarray, open_zone
 
     type Region = tuple[NDArray[np.float32], Affine, str]
     type QuantizedRegion = tuple[NDArray[np.int8], NDArray[np.float32], Affine, str]
@@ -97,9 +97,9 @@ _NAMES = {
 
 
 _HOMES = {
-    "TesseraAccessor": "geotessera.xarray_store",
-    "open_dataarray": "geotessera.xarray_store",
-    "open_zone": "geotessera.xarray_store",
+    "TesseraAccessor": "geotessera.xr.store",
+    "open_dataarray": "geotessera.xr.store",
+    "open_zone": "geotessera.xr.store",
     "enable_http_logging": "geotessera.remote.http",
     "zarr_store": "geotessera.remote.objects.reader_store",
 }
@@ -242,7 +242,7 @@ class GeoTesseraZarr:
         ZoneError
             (a `KeyError` and a `ValueError`) if the store does not hold the zone.
         """
-        from geotessera.xarray_store import zone_dataset, zone_number
+        from geotessera.xr.store import zone_dataset, zone_number
 
         number = zone_number(zone=zone, lon=lon, bbox=bbox)
         found = self._cache.get(number)
@@ -258,7 +258,7 @@ class GeoTesseraZarr:
 
         Parameters are those of `geotessera.store.open_dataarray`, but for the store's own.
         """
-        from geotessera.xarray_store import open_dataarray
+        from geotessera.xr.store import open_dataarray
 
         return open_dataarray(bbox, year, store=self.store, **options)
 
@@ -791,7 +791,7 @@ class GeoTesseraZarr:
 if "xarray" in sys.modules:
     # Programs that have it expect ``.tessera`` on its datasets from here on; others do not pay
     # for it, and get it with the first dataset of ours.
-    from geotessera import xarray_store as _xarray_store  # noqa: F401
+    from geotessera.xr import store as _xarray_store  # noqa: F401
 
 
 def _url(given: Any, store: EmbeddingStore) -> str:

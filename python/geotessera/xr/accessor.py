@@ -14,7 +14,7 @@ from geotessera.stores.points import PointQuery, sample_zone
 from geotessera.stores.regions import check_rows, read_strips
 from geotessera.stores.zones import pixels_of_bounds
 from geotessera.types import Status
-from geotessera.xarray_dataset import zone_of_dataset
+from geotessera.xr.dataset import zone_of_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

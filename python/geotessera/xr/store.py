@@ -10,9 +10,9 @@ import numpy as np
 from geotessera.errors import InputError
 from geotessera.stores.regions import box_of
 from geotessera.stores.zones import StoreZones, centre_of, natural_zones
-from geotessera.xarray_accessor import TesseraAccessor
-from geotessera.xarray_region import open_dataarray, store_at
-from geotessera.xarray_zone import zone_dataset
+from geotessera.xr.accessor import TesseraAccessor
+from geotessera.xr.region import open_dataarray, store_at
+from geotessera.xr.zone import zone_dataset
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,7 +15,7 @@ from geotessera.remote.objects.zarr import StoreReader
 from geotessera.sources.zarr import ZarrZone
 from geotessera.sources.zarr_spec import ArraySpec
 from geotessera.types import GridSpec, Window
-from geotessera.xarray_zone import zone_opened
+from geotessera.xr.zone import zone_opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from geotessera.stores.mosaic import plan_zones, region_grid
 from geotessera.stores.regions import box_of
 from geotessera.stores.zones import StoreZones, centre_of, checked_year, natural_zones
 from geotessera.types import Window
-from geotessera.xarray_zone import block_side
+from geotessera.xr.zone import block_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

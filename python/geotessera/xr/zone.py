@@ -10,7 +10,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from geotessera.sources.zarr_array import read_values
-from geotessera.xarray_pixels import ZonePixels
+from geotessera.xr.pixels import ZonePixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,1 @@
+"""Stores of embeddings in xarray: zones as Datasets, regions as DataArrays, the accessor."""
