@@ -1,5 +1,6 @@
 //! Bindings of the kernels of principal components.
 
+use geotessera_core::error::{reserved, zeros};
 use geotessera_core::pca as kernel;
 use geotessera_core::{Error, Result};
 use pyo3::prelude::*;
@@ -8,20 +9,25 @@ use crate::array::{Extent, Input, Layout, Output};
 use crate::error::to_py;
 use crate::raster::Raster;
 
+/// Upper halves that the rank of a float32 number may have.
+const RANKS: usize = 1 << 16;
+
 /// The numbers of a small array, in C order.
+///
+/// One number that is repeated may look like more than there is memory: an error, not the end.
 fn gathered<T: numpy::Element + Copy>(input: &Input<'_, T>) -> PyResult<Vec<T>> {
-    Ok(match *input.shape() {
-        [_] => {
-            let view = input.view::<1>()?;
-            (0..view.shape()[0]).map(|i| view.at([i])).collect()
-        }
-        _ => {
-            let view = input.view::<2>()?;
-            let [rows, cols] = view.shape();
-            let at = |i: usize| view.at([i / cols, i % cols]);
-            (0..rows * cols).map(at).collect()
-        }
-    })
+    let view = match *input.shape() {
+        [_] => input.view::<1>()?.column(),
+        _ => input.view::<2>()?,
+    };
+    let [rows, cols] = if view.is_empty() {
+        [0; 2]
+    } else {
+        view.shape()
+    };
+    let mut made = reserved(view.len()).map_err(to_py)?;
+    made.extend((0..rows).flat_map(|row| (0..cols).map(move |col| view.at([row, col]))));
+    Ok(made)
 }
 
 fn check_shape(what: &'static str, found: &[usize], expected: &[usize]) -> PyResult<()> {
@@ -56,7 +62,7 @@ pub fn moments<'py>(
     let bands = pixels.shape()[2];
     let origin = match origin {
         Some(origin) => gathered(&Input::<f32>::take("origin", origin, &[1])?)?,
-        None => vec![0.0; bands],
+        None => zeros(bands).map_err(to_py)?,
     };
     let made = py
         .detach(|| kernel::moments(pixels, &origin))
@@ -125,7 +131,11 @@ pub fn tally_scores<'py>(
     let scores = Input::<f32>::take("scores", scores, &[3])?;
     let components = scores.shape()[2];
     let rows = rows
-        .map(|rows| gathered(&Input::<i32>::take("rows", rows, &[2])?))
+        .map(|rows| {
+            let rows = Input::<i32>::take("rows", rows, &[2])?;
+            check_shape("rows", rows.shape(), &[components, RANKS])?;
+            gathered(&rows)
+        })
         .transpose()?;
     let view = scores.view::<3>()?;
     // What is counted into is read too, so that it must be initialised: it is taken as an input
@@ -142,6 +152,10 @@ pub fn tally_scores<'py>(
     let mut counts = Output::<i64>::take("counts", counts, &shape)?;
     counts.refuse_overlap(&[&scores as &dyn Extent])?;
     let each: usize = shape[1..].iter().product();
+    // Before there is a list a component: of counts that take no memory there may be any number.
+    if rows.is_none() && each != RANKS {
+        check_shape("counts", &shape, &[components, RANKS])?;
+    }
     let flat = match shape.len() {
         2 => counts.view::<2>()?.into_slice(),
         _ => counts.view::<3>()?.into_slice(),
