@@ -24,7 +24,7 @@ from geotessera.errors import (
     RegistryError,
     RegistrySchemaError,
 )
-from geotessera.index_build import open_index
+from geotessera.index.build import open_index
 from registry_fixtures import SQUARE, landmasks_a, manifest_b, overlapping, registry_a, sha256_of
 
 LOGGER = logging.getLogger("test")
@@ -509,7 +509,7 @@ def test_threads_may_build_at_once(tmp_path):
 def test_processes_may_build_at_once(tmp_path):
     path = manifest_b(tmp_path / "m.parquet", TILES)
     code = (
-        "import logging, pathlib, sys; from geotessera.index_build import open_index;"
+        "import logging, pathlib, sys; from geotessera.index.build import open_index;"
         "print(open_index(pathlib.Path(sys.argv[1]), 'embeddings', '1.1', 'cambridge',"
         "pathlib.Path(sys.argv[2]), logging.getLogger()).counts())"
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geotessera.index import Payload, TileIndex
+    from geotessera.index.file import Payload, TileIndex
     from geotessera.registry_files import StrPath
     from geotessera.remote.transfer import FileRequest
     from geotessera.types import ProgressCallback

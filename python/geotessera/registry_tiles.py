@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from geotessera.parquet import Kind
+    from geotessera.index.parquet import Kind
     from geotessera.registry_files import StrPath
 
 __all__ = ["TileRegistry", "scope_box"]
@@ -131,7 +131,7 @@ class TileRegistry:
 
     def _opened(self, path: Path, kind: Kind, variant: str) -> TileIndex:
         """Open a registry file's index; a cached copy that cannot be read is fetched anew."""
-        from geotessera.index_build import open_index
+        from geotessera.index.build import open_index
 
         def attempt() -> TileIndex:
             return open_index(path, kind, self._version_norm, variant, self._cache_dir, self.logger)

@@ -17,7 +17,7 @@ little-endian numbers, each at a multiple of 4096 bytes (in the header: of the f
 ``grid_hash``, ``scales_hash``
     SHA-256, (rows, 32) bytes; zeros where unknown.
 
-Checksums of the sections' blocks come last (`geotessera.index_blocks`). What does not match
+Checksums of the sections' blocks come last (`geotessera.index.blocks`). What does not match
 them when it is first used is made anew from the registry.
 """
 
@@ -34,7 +34,7 @@ import numpy as np
 
 from geotessera.cells import COLUMNS, ROWS, CellRange
 from geotessera.errors import RegistryError
-from geotessera.index_blocks import (
+from geotessera.index.blocks import (
     Blocks,
     DamagedBlockError,
     append_checksums,

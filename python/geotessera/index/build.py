@@ -17,8 +17,8 @@ import numpy as np
 
 from geotessera.cells import COLUMNS, ROWS
 from geotessera.errors import EmptySelectionError, RegistryError, RegistrySchemaError
-from geotessera.index import IndexIdentity, Section, TileIndex, write_index
-from geotessera.parquet import MOST_YEARS, RegistryFile
+from geotessera.index.file import IndexIdentity, Section, TileIndex, write_index
+from geotessera.index.parquet import MOST_YEARS, RegistryFile
 from geotessera.remote.partfile import atomic_path
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from geotessera.parquet import Kind
+    from geotessera.index.parquet import Kind
 
 __all__ = ["open_index"]
 
