@@ -18,8 +18,8 @@ from geotessera.datasets import check_variant, normalize_version, version_path
 from geotessera.errors import EmptySelectionError, InputError, NotPublishedError, ZoneError
 from geotessera.grid import tile_to_grid_name, utm_zone
 from geotessera.index import WORLD
+from geotessera.registries.tiles import scope_box
 from geotessera.registry import Registry
-from geotessera.registry_tiles import scope_box
 from geotessera.remote.transfer.refresh import cache_base
 from geotessera.sidecar import s3_embeddings_subdir
 from geotessera.sources.cell import CellTile, cell_windows

@@ -13,14 +13,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geotessera import registry_names
 from geotessera.cells import cell_of_centre
 from geotessera.datasets import Mirror, tile_to_embedding_paths, tile_to_landmask_filename
 from geotessera.errors import GeoTesseraError, InputError, TransferError
 from geotessera.grid import parse_grid_name
 from geotessera.index import WORLD
-from geotessera.registry_names import *  # noqa: F403 - the facade of all these names
-from geotessera.registry_tiles import TileRegistry
+from geotessera.registries import names as registry_names
+from geotessera.registries.names import *  # noqa: F403 - the facade of all these names
+from geotessera.registries.tiles import TileRegistry
 from geotessera.sidecar import check_dataset_dir, label_dataset_dir
 from geotessera.types import TileId
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.index.file import Payload, TileIndex
-    from geotessera.registry_files import StrPath
+    from geotessera.registries.files import StrPath
     from geotessera.remote.transfer import FileRequest
     from geotessera.types import ProgressCallback
 
@@ -251,7 +251,7 @@ class Registry(TileRegistry):
         sizes : dict of str to int
             Bytes of each NPY file, by ``embedding_…``, ``scales_…`` and ``landmask_…``.
         """
-        from geotessera.requirements import download_requirements
+        from geotessera.registries.requirements import download_requirements
 
         return download_requirements(self, tiles, output_dir, format_type, check_existing)
 

@@ -56,6 +56,10 @@ from geotessera.grid import (
     tile_to_bounds,
     tile_to_grid_name,
 )
+from geotessera.registries.text import (
+    block_to_embeddings_registry_filename,
+    block_to_landmasks_registry_filename,
+)
 from geotessera.remote.transfer import download_file_to_temp
 from geotessera.sidecar import (
     TESSERA_METADATA_FILENAME,
@@ -64,10 +68,6 @@ from geotessera.sidecar import (
     write_tessera_metadata,
 )
 from geotessera.sizes import format_bytes
-from geotessera.text_registries import (
-    block_to_embeddings_registry_filename,
-    block_to_landmasks_registry_filename,
-)
 
 __all__ = [
     "BLOCK_SIZE",

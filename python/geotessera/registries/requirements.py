@@ -15,8 +15,8 @@ from geotessera.datasets import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from geotessera.registries.files import StrPath
     from geotessera.registry import Registry
-    from geotessera.registry_files import StrPath
 
 __all__ = ["download_requirements"]
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from geotessera.index.parquet import Kind
-    from geotessera.registry_files import StrPath
+    from geotessera.registries.files import StrPath
 
 __all__ = ["TileRegistry", "scope_box"]
 
@@ -82,7 +82,7 @@ class TileRegistry:
         verify_hashes: bool = True,
         offline: bool = False,
     ) -> None:
-        from geotessera.registry_files import RegistryFiles
+        from geotessera.registries.files import RegistryFiles
 
         self.logger = logger or logging.getLogger("geotessera.registry")
         self._version_norm = normalize_version(version)
