@@ -11,10 +11,11 @@ import rasterio
 import zarr
 from typer.testing import CliRunner
 
-from geotessera import cli, tile_mosaics
+from geotessera import cli
 from geotessera.errors import UnwritableDestination
 from geotessera.mosaic import budget, plan_region, render
 from geotessera.sources import NpyTile
+from geotessera.supply import mosaics as tile_mosaics
 from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.types import Provenance
 

@@ -150,7 +150,7 @@ class _Demo:
 
     def download(self, client: Any, wanted: Sequence[TileId]) -> None:
         """Download a region."""
-        from geotessera.tile_exports import complete_arrays
+        from geotessera.supply.exports import complete_arrays
 
         with (
             self.step("Download the region") as step,
@@ -188,7 +188,7 @@ class _Demo:
 
     def export(self, client: Any, wanted: Sequence[TileId]) -> None:
         """Export GeoTIFFs."""
-        from geotessera.tile_exports import complete_geotiffs
+        from geotessera.supply.exports import complete_geotiffs
 
         with (
             self.step(f"Export bands {EXPORTED_BANDS} as GeoTIFFs") as step,
@@ -231,7 +231,7 @@ class _Demo:
     def generation_a(self, base_url: str, world: SampleWorld) -> None:
         """Download a tile from the older layout; damage it, find it, repair it."""
         from geotessera.layout import local_tile_files
-        from geotessera.tile_exports import complete_arrays
+        from geotessera.supply.exports import complete_arrays
         from geotessera.verify import verify_directory
 
         tile = world.tiles[0].tile

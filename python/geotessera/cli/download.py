@@ -34,7 +34,7 @@ from geotessera.remote.connections import check_jobs
 if TYPE_CHECKING:
     from geotessera.cli.selectors import Selection
     from geotessera.registry import Registry
-    from geotessera.tile_exports import CompletionReport
+    from geotessera.supply.exports import CompletionReport
 
 __all__ = ["download"]
 
@@ -289,8 +289,8 @@ def _dry_run(output: Output, selection: Selection, job: _Job) -> None:
 
 def _run(output: Output, selection: Selection, job: _Job) -> None:
     from geotessera.sidecar import is_unlabelled
-    from geotessera.tile_exports import complete_arrays, complete_geotiffs
-    from geotessera.tile_state import depth_of
+    from geotessera.supply.exports import complete_arrays, complete_geotiffs
+    from geotessera.supply.state import depth_of
 
     assert job.directory is not None  # checked with the options
     where = selection.registry, selection.tiles, job.directory

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from geotessera.mosaic.write import MosaicReport
     from geotessera.regions import Region
     from geotessera.registry import Registry
-    from geotessera.tile_mosaics import TileRasters, TileSupply
+    from geotessera.supply.mosaics import TileRasters, TileSupply
     from geotessera.types import GridSpec, Provenance, TileId
 
 __all__ = ["mosaic"]
@@ -308,7 +308,7 @@ def _region(job: _Job, selectors: dict[str, Any]) -> tuple[Region, GridSpec | No
 def _rasters(
     output: Output, job: _Job, registry: Registry, tiles: Sequence[TileId], *, fetch: bool
 ) -> TileRasters:
-    from geotessera.tile_mosaics import TileRasters
+    from geotessera.supply.mosaics import TileRasters
 
     with output.progress("Locating tiles", unit="bytes") as progress:
         return TileRasters.find(
@@ -382,7 +382,7 @@ def _dry_run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters) 
 
 def _run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters, began: float) -> None:
     from geotessera.mosaic.write import write_mosaic
-    from geotessera.tile_mosaics import TileSupply
+    from geotessera.supply.mosaics import TileSupply
 
     assert job.path is not None  # checked with the options
     output.say(str(plan))

@@ -344,7 +344,7 @@ def _of_dataset(
     from geotessera.download import download_tiles
     from geotessera.grid import tile_to_grid_name
     from geotessera.pictures import PictureInput
-    from geotessera.tile_mosaics import TileRasters
+    from geotessera.supply.mosaics import TileRasters
 
     assert job.region is not None  # checked with the paths
     if options and dataset.cache_dir is None and "cache_tiles" not in options:

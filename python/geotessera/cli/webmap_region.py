@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geotessera.cli.output import Output
     from geotessera.regions import Region
     from geotessera.store import GeoTesseraZarr
-    from geotessera.tile_mosaics import TileRasters
+    from geotessera.supply.mosaics import TileRasters
     from geotessera.webmap.region import RegionPicture
 
 __all__ = ["RegionJob", "region_picture"]
@@ -166,7 +166,7 @@ def _from_tiles(
 ) -> None:
     """Make the picture of tiles, or of a store's cells."""
     from geotessera.mosaic.record import work_path
-    from geotessera.tile_mosaics import TileSupply
+    from geotessera.supply.mosaics import TileSupply
     from geotessera.webmap.region import check_rgb, plan_tiles
 
     work = job.embeddings_dir or work_path(picture.path, "_tiles")
@@ -186,7 +186,7 @@ def _from_tiles(
 
 
 def _rasters(output: Output, job: RegionJob, where: dict[str, Any], work: Path) -> TileRasters:
-    from geotessera.tile_mosaics import TileRasters
+    from geotessera.supply.mosaics import TileRasters
 
     dataset = job.dataset
     if where["source"] == "zarr" and dataset.cache_dir is None and not dataset.offline:

@@ -117,7 +117,7 @@ def _mirror(root: Path) -> None:
 def _download(root: Path) -> None:
     """Download nine tiles, so that there are records to verify against."""
     from geotessera import GeoTessera
-    from geotessera.tile_exports import complete_arrays
+    from geotessera.supply.exports import complete_arrays
 
     base = root / "mirror" / urlsplit(BASE_URL).path.strip("/")
     client = GeoTessera(

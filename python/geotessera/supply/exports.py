@@ -23,7 +23,7 @@ from geotessera.grid import tile_to_grid_name
 from geotessera.layout import geotiff_path, local_tile_files
 from geotessera.remote.records import FileRecords
 from geotessera.sources import NpyTile
-from geotessera.tile_state import depth_of, stale_export, wrong_sizes
+from geotessera.supply.state import depth_of, stale_export, wrong_sizes
 from geotessera.types import Provenance
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from geotessera.sidecar import check_dataset_dir
 from geotessera.sources import GeoTiff, NpyTile, find_tile
 from geotessera.sources.landmask import snap
 from geotessera.sources.local import stands_for
+from geotessera.supply.state import depth_of
 from geotessera.tile_files import check_online, landmask_request, record
-from geotessera.tile_state import depth_of
 from geotessera.types import Provenance
 
 if TYPE_CHECKING:
