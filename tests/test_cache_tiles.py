@@ -47,7 +47,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("GEOTESSERA_CACHE_TILES", raising=False)
     # Sessions of other tests may hold the same tiles.
-    monkeypatch.setattr("geotessera.tile_store._session", None)
+    monkeypatch.setattr("geotessera.access.tile_store._session", None)
     return here
 
 

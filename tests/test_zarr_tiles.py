@@ -12,7 +12,7 @@ import rasterio
 from pyproj import Transformer
 
 from geotessera import GeoTessera, GeoTesseraZarr, Status
-from geotessera.cell_store import identity_of_store, store_location
+from geotessera.access.cell_store import identity_of_store, store_location
 from geotessera.datasets import zarr_store_url
 from geotessera.errors import (
     DatasetMismatchError,

@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotessera.access.tile_cache import TileCache, cache_limit, tiles_cache
+from geotessera.access.tile_store import TileStore
 from geotessera.datasets import (
     DEFAULT_VERSION,
     base_url_from,
@@ -36,8 +38,6 @@ from geotessera.remote.lru import FileCache
 from geotessera.sampling import check_method, sample_tiles
 from geotessera.sidecar import check_dataset_dir
 from geotessera.sources.base import check_bands
-from geotessera.tile_cache import TileCache, cache_limit, tiles_cache
-from geotessera.tile_store import TileStore
 from geotessera.tiles import Tile
 from geotessera.types import TileId
 
@@ -184,7 +184,7 @@ class GeoTessera:
                           "registry_dir": registry_dir}  # fmt: skip
             if given := [name for name, value in registries.items() if value is not None]:
                 raise InputError(f"{given[0]} is one of tiles: leave it out with source='zarr'")
-            from geotessera.cell_store import open_cells
+            from geotessera.access.cell_store import open_cells
 
             self.registry: Registry = open_cells(
                 dataset_version,
@@ -229,7 +229,7 @@ class GeoTessera:
     def _choose_directory(self, directory: StrPath | None) -> None:
         self._embeddings_dir = Path.cwd() if directory is None else Path(directory)
         if self.source == "zarr":
-            from geotessera.cell_store import CellStore
+            from geotessera.access.cell_store import CellStore
 
             registry: Any = self.registry  # the one that `open_cells` returned
             cells: Any = CellStore(registry)

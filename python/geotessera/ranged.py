@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from geotessera.access.tile_store import TileStore
     from geotessera.grouping import PointGroups
     from geotessera.registry import Registry
     from geotessera.remote.http import RetryPolicy
     from geotessera.remote.transfer.request import FileRequest
     from geotessera.sources import RasterSource
     from geotessera.sources.local import LocalTile
-    from geotessera.tile_store import TileStore
     from geotessera.types import Method, ProgressCallback
 
     type Coord = tuple[float, float]

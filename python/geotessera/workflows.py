@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotessera.cell_store import store_location
+from geotessera.access.cell_store import store_location
 from geotessera.datasets import default_variant, find_dataset, normalize_version
 from geotessera.errors import InputError
 from geotessera.raster import create_rgb

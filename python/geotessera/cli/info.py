@@ -179,7 +179,7 @@ def _store_summary(
 
 
 def _catalogue(asked: DatasetOptions) -> list[dict[str, Any]]:
-    from geotessera.cell_store import store_location
+    from geotessera.access.cell_store import store_location
 
     return [
         {
@@ -195,8 +195,8 @@ def _catalogue(asked: DatasetOptions) -> list[dict[str, Any]]:
 
 
 def _summary(dataset: DatasetOptions, version: str, variant: str) -> dict[str, Any]:
+    from geotessera.access.tile_cache import tiles_cache
     from geotessera.remote.lru import FileCache
-    from geotessera.tile_cache import tiles_cache
 
     registry = dataset.client().registry
     cache = tiles_cache(registry.cache_dir)

@@ -203,7 +203,7 @@ def choose_store(
 
 
 def _place(dataset: DatasetOptions, store_url: str | None) -> _Place:
-    from geotessera.cell_store import store_location
+    from geotessera.access.cell_store import store_location
 
     if store_url is not None:
         named = find_dataset(*dataset.identity_of("stream")) if dataset.variant else None

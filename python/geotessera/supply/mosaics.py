@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import TYPE_CHECKING, Self
 
-from geotessera.cell_registry import CellRegistry
+from geotessera.access.cell_registry import CellRegistry
 from geotessera.datasets import normalize_version
 from geotessera.download import download_tiles
 from geotessera.errors import (

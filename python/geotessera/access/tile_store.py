@@ -24,9 +24,9 @@ from geotessera.tile_files import fetch_recorded, landmask_request
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from geotessera.access.tile_cache import TileCache
     from geotessera.registry import Registry
     from geotessera.sources.local import LocalTile
-    from geotessera.tile_cache import TileCache
     from geotessera.types import GridSpec, ProgressCallback, TileId
 
 __all__ = ["TileStore", "session_directory"]

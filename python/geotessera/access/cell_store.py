@@ -1,6 +1,6 @@
 """The cells of a Zarr store in the place of tiles: found, opened, and sampled together.
 
-`CellStore` has the methods of `geotessera.tile_store.TileStore` and of
+`CellStore` has the methods of `geotessera.access.tile_store.TileStore` and of
 `geotessera.ranged.RangedTiles`, so that a client does not know which it reads from.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera import _native
-from geotessera.cell_registry import CellRegistry
+from geotessera.access.cell_registry import CellRegistry
 from geotessera.datasets import (
     BASE_URL,
     base_url_from,
