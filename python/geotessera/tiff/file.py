@@ -11,6 +11,7 @@ import os
 import struct
 import threading
 import zlib
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from geotessera.tiff.fields import BIG, GHOST, Form, Image, form_of, image_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -261,11 +262,18 @@ class TiffFile:
         front = (form.header(start) + GHOST).ljust(start, b"\0") + directories
         with writing_to(self.target):
             target = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            copies: list[Future[None]] = []
             try:
                 write_at(target, memoryview(front), 0)
-                for done in [pool.submit(self._copy, target, *one) for one in ranges]:
-                    done.result()
+                for one in ranges:
+                    copies.append(pool.submit(self._copy, target, *one))
+                for copy in copies:
+                    copy.result()
             finally:
+                # Of a closed descriptor the number may be another file's next.
+                for copy in copies:
+                    copy.cancel()
+                wait(copies)
                 os.close(target)
 
     def _copy(self, target: int, start: int, to: int, length: int) -> None:
