@@ -203,16 +203,19 @@ class _Build:
         self._bounds = _shown(bbox_of(picture.grid))
         before = read_stage(note)
         self._before: dict[str, Any] = before if isinstance(before, dict) else {}
+        self._complete = self._before.get("complete") is True
 
     def make(self, keep_tiles: bool, force: bool, jobs: int | None) -> BuildReport:
         what = self._what()
         # As JSON has it: no tuples.
         same = all(self._before.get(key) == value for key, value in what.items())
-        trusted = same and not force and self._before.get("complete") is True
+        trusted = same and not force and self._complete and self._picture.files is not None
         if trusted and not keep_tiles and self._archive_is_there():
             return self._report(CutReport(tiles=int(self._before.get("tiles", 0))), keep_tiles)
         if not trusted:
-            save_stage(self._note, what | {"complete": False})
+            # What there may be of an earlier run is to go, or to be made anew, by the next one too.
+            kept = {key: self._before[key] for key in ("packs", "pmtiles") if key in self._before}
+            save_stage(self._note, what | kept | {"complete": False})
         try:
             report = cut(
                 self._picture,
@@ -254,6 +257,9 @@ class _Build:
             "scheme": "xyz",
             "directory": self._tree.directory.absolute().name,
             "source": file_identity(self._picture.path, self._note.parent),
+            "beside": [
+                file_identity(one, self._note.parent) for one in (self._picture.files or [])[1:]
+            ],
             "zoom": list(self._zooms),
             "bounds": list(self._bounds),
             "tile_size": SIDE,
@@ -274,7 +280,7 @@ class _Build:
         before = self._before.get("packs")
         if self.packs is not None:
             # Only of a run that came to its end it is known that the others are right.
-            whole = self._before.get("complete") is True and before == self._relative(self.packs)
+            whole = self._complete and before == self._relative(self.packs)
             changed = report.packs if whole else None
             write_packs(self._tree, report.existing(), self.packs, changed, self._progress)
         elif isinstance(before, str):
@@ -294,7 +300,9 @@ class _Build:
                 name=self.name,
                 progress=self._progress,
             )
-        elif (before := self._archive_kept()) is not None and report.changed:
+        elif (before := self._archive_kept()) is not None and (
+            report.changed or not self._complete
+        ):
             # It would show what the tiles no longer do.
             (self._note.parent / before).unlink()
 

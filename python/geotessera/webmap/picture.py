@@ -30,6 +30,10 @@ _PLACES = 5
 """Places a side at which the size of a picture's pixels is measured."""
 
 
+_SELF_CONTAINED = ("GTiff", "JPEG", "PNG", "WEBP")
+"""GDAL's drivers whose pixels are in the file, and in those beside it."""
+
+
 class Picture:
     """A raster of colours in 8 bits, in any CRS.
 
@@ -46,6 +50,9 @@ class Picture:
     path : Path
     grid : GridSpec
         CRS, transform and size.
+    files : list of Path or None
+        All that its pixels are made of, the picture itself first: a mask may lie beside it. None
+        where files do not tell, as of a virtual raster, which shows the pixels of others.
 
     Raises
     ------
@@ -65,6 +72,7 @@ class Picture:
         with self._dataset() as dataset:
             self._bands = _colours(self.path, dataset)
             self.grid = grid_of(self.path, dataset)
+            self.files = _files(self.path, dataset)
 
     @contextmanager
     def _dataset(self) -> Iterator[Any]:
@@ -158,6 +166,13 @@ class Picture:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _files(path: Path, dataset: Any) -> list[Path] | None:
+    if dataset.driver not in _SELF_CONTAINED:
+        return None
+    beside = {one for name in dataset.files if (one := Path(name)).is_file()}
+    return [path, *sorted(one for one in beside if not one.samefile(path))]
 
 
 def _colours(path: Path, dataset: Any) -> list[int]:

@@ -73,11 +73,7 @@ class TileTree:
             except FileNotFoundError:
                 part.parent.mkdir(parents=True, exist_ok=True)
                 part.write_bytes(data)
-            try:
-                part.replace(target)
-            except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part.replace(target)
+            _rename(part, target)
         return True
 
     def remove(self, tile: Tile) -> bool:
@@ -125,3 +121,17 @@ class TileTree:
             with suppress(OSError):
                 level.rmdir()
         return count
+
+
+def _rename(part: Path, target: Path) -> None:
+    """Give a file its name, in a directory that another thread may find empty, and remove."""
+    while True:
+        try:
+            part.replace(target)
+        except FileNotFoundError:
+            if not part.exists():
+                raise
+            with suppress(FileNotFoundError, FileExistsError):
+                target.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            return
