@@ -16,6 +16,7 @@ from geotessera.remote.records import FileRecords
 from geotessera.sidecar import TESSERA_METADATA_FILENAME
 from geotessera.sources.base import RasterSource, check_bands
 from geotessera.sources.floats import as_float
+from geotessera.sources.geotiff_check import written_whole
 from geotessera.tiff import BLOCK, COMPRESSIONS, write_geotiff
 from geotessera.types import GridSpec, Window
 
@@ -171,7 +172,7 @@ def export_tile(
             cog=cog,
         )
         return target
-    with atomic_path(target, suffix=".tif") as temporary:
+    with atomic_path(target, suffix=".tif") as temporary, written_whole(temporary, target):
         if not cog:
             _write_by_gdal(source, temporary, picked, compress.lower(), every_tag)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.write import write_mosaic
 from geotessera.remote.partfile import atomic_path
 from geotessera.sources.base import check_bands
+from geotessera.sources.geotiff_check import written_whole
 from geotessera.tiff.codecs import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -144,7 +145,11 @@ def create_rgb(
     if chosen is None or len(chosen) != 3:
         raise InputError(f"bands={bands!r}: expected three, for red, green and blue")
     plan = _plan(paths, target_crs, chosen, None)
-    with Opener() as opener, atomic_path(output_path, suffix=".tif") as temporary:
+    with (
+        Opener() as opener,
+        atomic_path(output_path, suffix=".tif") as temporary,
+        written_whole(temporary, Path(output_path)),
+    ):
         pieces = _pieces(plan, opener, progress_callback)
         low, high = _ranges(pieces)
         _write_picture(plan, temporary, pieces, low, high)

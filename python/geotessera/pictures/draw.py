@@ -15,6 +15,7 @@ from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
 from geotessera.pictures.write import BLOCK, PictureFile, workplace, write_png
 from geotessera.remote.partfile import atomic_path
+from geotessera.sources.geotiff_check import written_whole
 from geotessera.types import Window
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _draw(report: PictureReport, output: Path, progress: ProgressCallback) -> No
     pending: Future[None] | None = None
     with (
         atomic_path(output, suffix=".tif") as temporary,
+        written_whole(temporary, output),
         PictureFile(temporary, plan.grid, plan.band_count, _tags(report), names) as file,
         Opener() as opener,
         ThreadPoolExecutor(1, thread_name_prefix="geotessera-picture") as pool,

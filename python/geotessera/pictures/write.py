@@ -60,18 +60,15 @@ class PictureFile:
         self._size = grid.height, grid.width
         self._stack = ExitStack()
         # A mask in a file of its own would be left behind when the picture gets its name.
-        # GDAL's threads complain of the second of two bands.
-        threads = "1" if bands == 2 else "ALL_CPUS"
-        self._stack.enter_context(
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS=threads)
-        )
+        # GDAL's threads tell nobody that a disk is full, and crash at the overviews then.
+        self._options = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_NUM_THREADS": "1"}
+        self._stack.enter_context(rasterio.Env(**self._options))
         colours = {"photometric": "RGB"} if bands == 3 else {"photometric": "MINISBLACK"}
         profile = {
             "driver": "GTiff", "height": grid.height, "width": grid.width, "count": bands,
             "dtype": "uint8", "crs": grid.crs, "transform": grid.affine, "tiled": True,
             "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "pixel",
-            "compress": compress, "BIGTIFF": "IF_SAFER", "num_threads": threads,
-            **colours,
+            "compress": compress, "BIGTIFF": "IF_SAFER", **colours,
         }  # fmt: skip
         try:
             self._dataset = self._stack.enter_context(rasterio.open(path, "w", **profile))
@@ -84,10 +81,13 @@ class PictureFile:
 
     def write(self, window: Window, levels: NDArray[np.uint8], shown: NDArray[np.bool_]) -> None:
         """Write a window: uint8 (row, column, band), and which of its pixels there are."""
+        import rasterio
+
         row, col, height, width = window
         where = ((row, row + height), (col, col + width))
-        self._dataset.write(levels.transpose(2, 0, 1), window=where)
-        self._dataset.write_mask(shown, window=where)
+        with rasterio.Env(**self._options):  # each thread has one of its own
+            self._dataset.write(levels.transpose(2, 0, 1), window=where)
+            self._dataset.write_mask(shown, window=where)
 
     def finish(self) -> None:
         """Add overviews, each pixel the mean of those that are shown."""

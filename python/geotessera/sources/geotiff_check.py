@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from geotessera.errors import FormatError
+from geotessera.remote.partfile import writing_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["check_blocks", "lacks_blocks"]
+__all__ = ["check_blocks", "lacks_blocks", "written_whole"]
 
 _READ_BYTES = 64 * 2**20
 """Most that `check_blocks` holds, unless a single block is larger."""
+
+_FULL = 2**20
+"""Bytes that are free on a disk that GDAL has filled, at most."""
 
 
 def lacks_blocks(dataset: Any) -> bool:
@@ -48,7 +56,7 @@ def _blocks(dataset: Any) -> Iterator[tuple[int, int] | None]:
 
 
 def check_blocks(path: Path) -> None:
-    """Decode every pixel of a GeoTIFF, overviews included.
+    """Decode every pixel of a GeoTIFF, overviews and an internal mask included.
 
     Compressions differ in what damage they show: most by LZW, all by deflate, none without.
 
@@ -60,6 +68,7 @@ def check_blocks(path: Path) -> None:
         (a `RuntimeError`) if a block cannot be decoded, or is not there.
     """
     import rasterio
+    from rasterio.enums import MaskFlags
     from rasterio.errors import RasterioError
 
     if not path.is_file():
@@ -74,10 +83,82 @@ def check_blocks(path: Path) -> None:
         for level in [None, *range(levels)]:
             more = {} if level is None else {"overview_level": level}
             with rasterio.open(path, **more) as dataset:
+                masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
                 for window in _windows(dataset):
                     dataset.read(window=window)
+                    if masked:
+                        dataset.read_masks(1, window=window)
     except RasterioError as error:
         raise FormatError(f"{path} cannot be read as a GeoTIFF: {error}") from error
+
+
+@contextmanager
+def written_whole(path: Path, destination: Path) -> Iterator[None]:
+    """Raise unless the GeoTIFF that the body writes by GDAL is all there in the end.
+
+    Of blocks that it writes late, when a file is closed and by threads of its own, GDAL tells
+    nobody but stderr that the disk was full, and leaves half a file.
+
+    Parameters
+    ----------
+    path : Path
+        What the body writes, and closes.
+    destination : Path
+        What it will be called, for messages.
+
+    Raises
+    ------
+    UnwritableDestination
+        (an `OSError`) if it could not be written; `DiskFullError` if there is no room.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    with rasterio.Env():  # what GDAL says goes to the log instead of stderr
+        try:
+            yield
+        except RasterioError as error:
+            raise _refusal(destination, error) from error
+        try:
+            _check_directories(path)
+            check_blocks(path)
+        except FormatError as error:
+            raise _refusal(destination, error) from error
+
+
+def _check_directories(path: Path) -> None:
+    """Raise `FormatError` if a directory of a TIFF reaches beyond the file's end.
+
+    GDAL reads what comes before it as if there was nothing more: no overviews, no mask.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        big = int.from_bytes(head[2:4], order) == 43
+        place, entry, width, count = (slice(8, 16), 20, 8, 8) if big else (slice(4, 8), 12, 4, 2)
+        at = int.from_bytes(head[place], order)
+        while at:
+            file.seek(at)
+            entries = int.from_bytes(file.read(count), order)
+            end = at + count + entries * entry
+            file.seek(end)
+            following = file.read(width)
+            if end + width > size:
+                raise FormatError(f"{path} is truncated: it ends before its last directory")
+            at = int.from_bytes(following, order)
+
+
+def _refusal(destination: Path, error: Exception) -> Exception:
+    full = shutil.disk_usage(destination.parent).free < _FULL
+    why = (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else OSError(errno.EIO, str(error))
+    )
+    try:
+        with writing_to(destination):
+            raise why
+    except OSError as refusal:
+        return refusal
 
 
 def _check_sums(path: Path, blocks: Iterable[tuple[int, int] | None]) -> None:

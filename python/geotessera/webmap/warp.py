@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.errors import FormatError
 from geotessera.mosaic.grids import crs_code
 from geotessera.remote.partfile import atomic_path
+from geotessera.sources.geotiff_check import written_whole
 from geotessera.sources.tiff import grid_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def warp_raster(
             options: dict[str, Any] = {"crs": crs, "resampling": Resampling.bilinear}
             if wanted:
                 options["add_alpha"] = True
-            with WarpedVRT(raster, **options) as warped, atomic_path(output, suffix=".tif") as part:
+            with (
+                WarpedVRT(raster, **options) as warped,
+                atomic_path(output, suffix=".tif") as part,
+                written_whole(part, Path(output)),
+            ):
                 _copy(warped, part, progress)
     except RasterioError as error:
         raise FormatError(f"{path} cannot be warped to {crs}: {error}") from error
