@@ -187,7 +187,7 @@ def test_years_and_regions_of_a_directory(tmp_path: Path) -> None:
         (["{tiles}", "p"], 1, "Output file must have .tif or .tiff extension"),
         (["{tiles}", "."], 1, "Output file must have"),
         (["{empty}", "p.tif"], 1, "No tiles found in {empty}; expected GeoTIFFs"),
-        (["nowhere", "p.tif"], 1, "No tiles found in nowhere; expected"),
+        (["nowhere", "p.tif"], 1, "there is no nowhere; expected a file or a directory"),
         (["{tiles}", "p.tif", "--percentile-low", "60", "--percentile-high", "40"], 1, "[60, 40]"),
         (["{tiles}", "p.tif", "--n-components", "6"], 1, "6 components"),
         (["{tiles}", "p.tif", "--n-components", "0"], 2, "--n-components"),

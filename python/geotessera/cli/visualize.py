@@ -319,15 +319,15 @@ def _local(job: _Job, path: Path) -> PictureInput:
     from geotessera.pictures import LAYOUTS, rasters_below
 
     snapped = job.georeference == "snapped"
-    found = None
-    if path.exists():
-        found = rasters_below(
-            path,
-            year=job.year,
-            region=job.region,
-            georeference="snapped" if snapped else "landmask",
-        )
-    if found is None or not found.rasters:
+    if not path.exists():
+        raise InputError(f"No tiles found: there is no {path}; expected a file or a directory")
+    found = rasters_below(
+        path,
+        year=job.year,
+        region=job.region,
+        georeference="snapped" if snapped else "landmask",
+    )
+    if not found.rasters:
         where = f" in the region ({job.region.name or 'box'})" if job.region is not None else ""
         when = f" of {job.year}" if job.year is not None else ""
         raise EmptySelectionError(f"No tiles{when} found in {path}{where}; expected {LAYOUTS}")
@@ -442,7 +442,7 @@ def _conclude(
     output.emit(
         {
             "output": job.output.absolute(),
-            "files": report.paths,
+            "files": [path.absolute() for path in report.paths],
             "bytes": report.bytes,
             "tiles": count,
             "format": found.format,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,6 +46,9 @@ _GDAL_CACHE = "64"
 """Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
 
 _TOOL = "Of earlier releases: no tool of GDAL is needed, and none is used."
+
+_MANY = 200_000
+"""Tiles of which it is said beforehand how many there will be."""
 
 TILES, PACKS, ARCHIVE, RECORD, PAGE = (
     "tiles", "tiles.js", "tiles.pmtiles", "tiles.json", "viewer.html",
@@ -274,6 +278,11 @@ def _check_mosaic(mosaic: Path, others: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{', '.join(given)} chooses a region, and {mosaic} is there already: give one of both"
         )
+    if mosaic.is_dir():
+        raise InputError(
+            f"{mosaic} is a directory, and no mosaic: make a picture of its tiles first, with "
+            f"geotessera visualize {shlex.quote(str(mosaic))} picture.tif"
+        )
     if not mosaic.is_file():
         raise InputError(f"there is no mosaic {mosaic}")
     if mosaic.suffix.lower() not in (".tif", ".tiff"):
@@ -286,21 +295,42 @@ def _check_mosaic(mosaic: Path, others: Mapping[str, Any]) -> None:
 def _cut(output: Output, job: _Job, picture: Path) -> BuildReport:
     from geotessera.webmap import build_tiles
 
-    directory = job.directory
+    _warn_of_many(output, job, picture)
+    directory, new = job.directory, not job.directory.exists()
     tiles = TILES if job.tiles else f".{TILES}_tmp"
-    with output.progress("Cutting tiles") as progress:
-        return build_tiles(
-            picture,
-            directory / tiles,
-            zooms=job.zooms,
-            method=job.method,  # type: ignore[arg-type]  # checked by the parser
-            record=directory / RECORD,
-            packs=directory / PACKS if job.packs else None,
-            archive=directory / ARCHIVE if job.archive else None,
-            keep_tiles=job.tiles,
-            name=job.name(picture),
-            force=job.force,
-            progress=progress,
+    try:
+        with output.progress("Cutting tiles") as progress:
+            return build_tiles(
+                picture,
+                directory / tiles,
+                zooms=job.zooms,
+                method=job.method,  # type: ignore[arg-type]  # checked by the parser
+                record=directory / RECORD,
+                packs=directory / PACKS if job.packs else None,
+                archive=directory / ARCHIVE if job.archive else None,
+                keep_tiles=job.tiles,
+                name=job.name(picture),
+                force=job.force,
+                progress=progress,
+            )
+    except BaseException:
+        if new:
+            with suppress(OSError):  # what is in it is gone on with
+                directory.rmdir()
+        raise
+
+
+def _warn_of_many(output: Output, job: _Job, picture: Path) -> None:
+    from geotessera.webmap import Picture
+    from geotessera.webmap.places import expected_tiles
+
+    with Picture(picture) as opened:
+        count, finest = expected_tiles(opened.grid, job.zooms), opened.finest_zoom
+    if count > _MANY:
+        enough = f": --max-zoom {finest} already shows each pixel" if finest < job.zooms[1] else ""
+        output.note(
+            f"Warning: zooms {job.zooms[0]} to {job.zooms[1]} of {picture} are some {count:,} "
+            f"tiles{enough}"
         )
 
 
@@ -375,6 +405,6 @@ def _conclude(
         rows["Viewer"] = page
     output.pairs(rows)
     if page is not None:
-        output.say(f"Show it: geotessera serve {job.directory}")
+        output.say(f"Show it: geotessera serve {shlex.quote(str(job.directory))}")
         if job.packs:
             output.say("or open the viewer's file in a browser")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geotessera.webmap.tree import TileTree
     from geotessera.webmap.zooms import Tile
 
-__all__ = ["write_archive"]
+__all__ = ["is_archive", "write_archive"]
 
 _EVERY = 256
 """Tiles between two reports of progress."""
@@ -91,6 +91,15 @@ def write_archive(
             writer.finalize(header, metadata)
         finally:
             writer.tile_f.close()
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a PMTiles archive."""
+    try:
+        with path.open("rb") as file:
+            return file.read(7) == b"PMTiles"
+    except OSError:
+        return False
 
 
 def _e7(degrees: float) -> int:

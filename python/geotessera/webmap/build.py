@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.errors import EmptySelectionError, InputError
 from geotessera.region_mosaic import bbox_of
 from geotessera.stages import file_identity, read_stage, save_stage
-from geotessera.webmap.archive import write_archive
+from geotessera.webmap.archive import is_archive, write_archive
 from geotessera.webmap.cut import CutReport, cut
 from geotessera.webmap.packs import remove_packs, write_packs
 from geotessera.webmap.picture import Picture
@@ -229,7 +229,9 @@ class _Build:
             )
             if not report.tiles:
                 raise EmptySelectionError(
-                    f"{self._picture.path} has no visible pixel where Web Mercator has a place"
+                    f"no tile of zoom {self._zooms[1]} shows anything of {self._picture.path}: its "
+                    "pixels are transparent, lie beyond 85.05°, where Web Mercator ends, or are "
+                    f"too small for this zoom (zoom {self._picture.finest_zoom} shows all of them)"
                 )
         except BaseException:
             if not self._tree.record.exists():  # there is nothing that the note could be about
@@ -309,7 +311,7 @@ class _Build:
     def _archive_kept(self) -> str | None:
         """Return the name of the archive of an earlier run, if it is there."""
         before = self._before.get("pmtiles")
-        known = isinstance(before, str) and (self._note.parent / before).is_file()
+        known = isinstance(before, str) and is_archive(self._note.parent / before)
         return before if known else None
 
     def _clean(self, report: CutReport, keep_tiles: bool) -> None:

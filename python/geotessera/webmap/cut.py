@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geotessera import _native
+from geotessera.errors import InputError
 from geotessera.mosaic.record import Record
-from geotessera.webmap.places import Places, touched_units
+from geotessera.webmap.places import Places, expected_tiles, touched_units
 from geotessera.webmap.zooms import SIDE, Unit, zoom_grid
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _NOTHING, _UNKNOWN = 1, 0
 _JOBS = 8
 """Units that are cut at once by default: the kernels use all processors for each of them, and
 more would only take memory."""
+
+_MOST_TILES = 400_000_000
+"""Tiles that there may be: no file system has room for more, nor memory for their numbers."""
 
 _ROUNDING = 3
 """Decimals of a position, in pixels, by which a unit is known again."""
@@ -124,13 +128,19 @@ def cut(
     Raises
     ------
     InputError
-        (a `ValueError`) if another process cuts the same tiles now.
+        (a `ValueError`) if another process cuts the same tiles now, or for more than 400
+        million tiles.
     FormatError
         (a `RuntimeError`) if the picture cannot be read.
     UnwritableDestination
         (an `OSError`) if tiles cannot be written. What is finished is kept for the next run.
     """
     what = {"webmap": 1, "zooms": zooms, "method": method, "side": SIDE, "scheme": "xyz"}
+    if (count := expected_tiles(picture.grid, zooms)) > _MOST_TILES:
+        raise InputError(
+            f"zooms {zooms[0]} to {zooms[1]} of {picture.path} are some {count:,} tiles: choose a "
+            f"smaller largest zoom, {picture.finest_zoom} already shows each of its pixels"
+        )
     leaves = touched_units(picture.grid, zooms[1])
     record = Record(
         tree.directory, json.dumps(what, sort_keys=True), resume=not force, path=tree.record

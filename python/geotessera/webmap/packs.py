@@ -7,7 +7,7 @@ may load scripts. ``{z}/{x8}_{y8}.js`` hands over 8 × 8 tiles at once, in XYZ n
 from __future__ import annotations
 
 import base64
-import shutil
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ TEMPLATE = "{z}/{x8}_{y8}.js"
 """Names of packs below their directory."""
 
 _FUNCTION = "geotesseraTiles"
+
+_NAME = re.compile(r"\d+_\d+\.js")
 
 
 def write_packs(
@@ -116,16 +118,17 @@ def _remove_others(directory: Path, kept: Set[Path]) -> None:
         return
     for level in [one for one in directory.iterdir() if one.name.isdecimal()]:
         for pack in level.glob("*.js"):
-            if pack not in kept:
+            if pack not in kept and _NAME.fullmatch(pack.name):
                 pack.unlink(missing_ok=True)
         with suppress(OSError):
             level.rmdir()
 
 
 def remove_packs(directory: Path) -> None:
-    """Remove a directory of packs: they would show what the tiles no longer do."""
-    for level in directory.iterdir() if directory.is_dir() else ():
-        if level.name.isdecimal():
-            shutil.rmtree(level, ignore_errors=True)
+    """Remove a directory of packs: they would show what the tiles no longer do.
+
+    Whatever else is in it stays: which directory it is may be read from a file.
+    """
+    _remove_others(directory, set())
     with suppress(OSError):
         directory.rmdir()

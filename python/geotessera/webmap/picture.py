@@ -14,7 +14,7 @@ from geotessera.errors import FormatError, InputError
 from geotessera.mosaic.transforms import transform
 from geotessera.sources.tiff import grid_of
 from geotessera.types import GridSpec, Window
-from geotessera.webmap.zooms import apply
+from geotessera.webmap.zooms import MAX_ZOOM, apply, zoom_grid
 
 if TYPE_CHECKING:
     import os
@@ -99,6 +99,23 @@ class Picture:
         pixel : float
             Side of the pixel in metres of EPSG:3857.
         """
+        side = self._side()
+        if side is None:
+            return 1
+        times = math.floor(pixel / side * (1 + 1e-9))
+        return max(1, min(times, self.grid.height, self.grid.width))
+
+    @property
+    def finest_zoom(self) -> int:
+        """The first zoom whose pixels are no larger than the picture's."""
+        side = self._side()
+        if side is None:
+            return MAX_ZOOM
+        zoom = math.ceil(math.log2(zoom_grid(0).transform[0] / side) - 1e-9)
+        return max(0, min(zoom, MAX_ZOOM))
+
+    def _side(self) -> float | None:
+        """Return the side of the picture's largest pixels, in metres of EPSG:3857."""
         at = (np.arange(_PLACES) + 0.5) / _PLACES
         col, row = np.meshgrid(at * self.grid.width, at * self.grid.height)
         (x, y), right, down = (
@@ -113,9 +130,8 @@ class Picture:
         # picture's pixels measure across the antimeridian are none.
         sides = sides[sides < 1e6]
         if not len(sides) or not sides.max() > 0:
-            return 1
-        times = math.floor(pixel / float(sides.max()) * (1 + 1e-9))
-        return max(1, min(times, self.grid.height, self.grid.width))
+            return None
+        return float(sides.max())
 
     def reduced(self, times: int) -> GridSpec:
         """Return the grid whose pixels are `times` × `times` of the picture's."""

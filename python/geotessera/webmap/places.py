@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from geotessera.types import GridSpec
 
-__all__ = ["Places", "Square", "touched_units"]
+__all__ = ["Places", "Square", "expected_tiles", "touched_units"]
 
 _FEWEST, _MOST = 16, 512
 """Quadrangles that a picture is looked at in, a side."""
@@ -153,6 +153,23 @@ def touched_units(grid: GridSpec, top: int) -> list[Unit]:
     return [Unit(top, x, y) for y, x in sorted(found)]
 
 
+def expected_tiles(grid: GridSpec, zooms: tuple[int, int]) -> int:
+    """Return about how many tiles a picture will have, without counting them.
+
+    Parameters
+    ----------
+    grid : GridSpec
+        The picture's.
+    zooms : (int, int)
+        The smallest and the largest.
+    """
+    share = 0.0
+    for west, south, east, north in _quadrangles(grid):
+        share += min((east - west) / 360, 1.0) * (_depth(south) - _depth(north))
+    share = min(share / (1 + 2 * _MARGIN) ** 2, 1.0)
+    return sum(max(1, round(share * 4**zoom)) for zoom in range(zooms[0], zooms[1] + 1))
+
+
 def _quadrangles(grid: GridSpec) -> Iterator[tuple[float, float, float, float]]:
     """Yield boxes of degrees that cover a picture; longitudes may go on beyond ±180."""
     rows, cols = (
@@ -187,6 +204,10 @@ def _column(lon: float, count: int) -> int:
 
 
 def _row(lat: float, count: int) -> int:
+    return max(0, min(math.floor(_depth(lat) * count), count - 1))
+
+
+def _depth(lat: float) -> float:
+    """Return how far down a latitude is, as a part of the square of Web Mercator."""
     angle = math.radians(max(-MAX_LATITUDE, min(lat, MAX_LATITUDE)))
-    row = math.floor((1 - math.asinh(math.tan(angle)) / math.pi) / 2 * count)
-    return max(0, min(row, count - 1))
+    return (1 - math.asinh(math.tan(angle)) / math.pi) / 2
