@@ -19,6 +19,10 @@ __all__ = ["Moments"]
 _SAMPLE = 64
 """Rows and columns of the sample that the origin is made of."""
 
+_FAR = 10
+"""How many standard deviations the mean of a block may be from the origin: squares are good to
+1e-6, and the variance that is left of them to a hundred times that."""
+
 
 class Moments:
     """Sums over pixels that are finite in every band, relative to an origin among them.
@@ -48,11 +52,14 @@ class Moments:
         if self._origin is None:
             self._origin = _median(block)
         origin = np.zeros_like(self._mean, np.float32) if self._origin is None else self._origin
-        count, sums, products = _native.moments(
-            block.values, **kernel_arguments(block), origin=origin
-        )
+        count, sums, products = _sums(block, origin)
         if not count:
             return
+        with np.errstate(over="ignore"):
+            nearer = (origin + sums / count).astype(np.float32)
+        if _is_far(count, sums, products) and np.isfinite(nearer).all():
+            origin = nearer
+            count, sums, products = _sums(block, origin)
         # Chan, Golub and LeVeque (1979): two sets with means of their own become one.
         mean = sums / count
         scatter = products - np.outer(sums, mean)
@@ -71,6 +78,18 @@ class Moments:
     def scatter(self) -> NDArray[np.float64]:
         """Sum of products of differences from the mean: (B, B), symmetric."""
         return self._scatter
+
+
+def _sums(
+    block: Block, origin: NDArray[np.float32]
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    return _native.moments(block.values, **kernel_arguments(block), origin=origin)
+
+
+def _is_far(count: int, sums: NDArray[np.float64], products: NDArray[np.float64]) -> bool:
+    """Whether pixels are so far from the origin that float32 squares hide how they differ."""
+    from_origin = (sums / count) ** 2
+    return bool((from_origin > _FAR**2 * (products.diagonal() / count - from_origin)).any())
 
 
 def _median(block: Block) -> NDArray[np.float32] | None:
