@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,12 @@ import rasterio
 from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
+from geotessera.errors import FormatError
 from geotessera.webmap import build_tiles
 from geotessera.webmap.tree import TileTree
 from geotessera.webmap.zooms import Tile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 ZOOMS = (11, 13)
@@ -109,3 +110,19 @@ def test_threads_that_empty_a_directory_disturb_nobody(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_damaged_picture_is_closed(tmp_path: Path) -> None:
+    picture, handles = write(tmp_path / "picture.tif"), Path("/proc/self/fd")
+    if not handles.is_dir():
+        pytest.skip("nothing says which files this process has open")
+    with picture.open("r+b") as file:
+        file.truncate(picture.stat().st_size // 2)
+    gc.disable()  # what is left to the collector may be left for long
+    try:
+        with pytest.raises(FormatError):
+            build_tiles(picture, tmp_path / "tiles", zooms=ZOOMS)
+        opened = [one for one in handles.iterdir() if one.is_symlink() and one.exists()]
+        assert not any(one.resolve() == picture for one in opened)
+    finally:
+        gc.enable()

@@ -87,8 +87,12 @@ class Picture:
         try:
             dataset = dataset or rasterio.open(self.path)
             yield dataset
-        except RasterioError as error:
-            raise FormatError(f"{self.path} cannot be read: {error}") from error
+        except BaseException as error:
+            if dataset is not None:
+                dataset.close()
+            if isinstance(error, RasterioError):
+                raise FormatError(f"{self.path} cannot be read: {error}") from error
+            raise
         self._idle.append(dataset)
 
     def reduction(self, pixel: float) -> int:
