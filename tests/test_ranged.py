@@ -144,11 +144,13 @@ def test_the_values_of_whole_tiles(
     with LoopbackServer(small_world.root(generation)) as server:
         base = small_world.root(generation) if disk else server.url
         gt = GeoTessera(base_url=base)
+        # The process may have fetched tiles of the same mirror before.
+        before = set(gt._store.session_target().rglob("*.npy"))
         assert_same(
             gt.sample_embeddings_at_points(points, 2024, fetch="ranges", **options), expected
         )
         assert_only_ranges(server)
-    assert not list(gt._store.session_target().rglob("*.npy"))
+    assert set(gt._store.session_target().rglob("*.npy")) == before
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
