@@ -272,6 +272,7 @@ def _look(
 def _check(job: _Job) -> None:
     """Refuse what could only fail later."""
     from geotessera.mosaic import crs_code
+    from geotessera.pca.files import check_name
     from geotessera.remote.partfile import check_writable
 
     if job.output.suffix.lower() not in _SUFFIXES:
@@ -285,6 +286,8 @@ def _check(job: _Job) -> None:
     both = job.source is not None and job.source.exists() and job.output.exists()
     if both and job.output.samefile(job.source or job.output):
         raise InputError(f"{job.output} is what the picture is made of: name another file")
+    if job.save_model is not None:
+        check_name(job.save_model)
     crs_code(job.crs)
     for path in filter(None, (job.output, job.save_model)):
         check_writable(path.parent)

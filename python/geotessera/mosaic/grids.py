@@ -43,6 +43,7 @@ def crs_code(crs: Any) -> int | str:
     InputError
         (a `ValueError`) for what is no CRS, or none of a map: geocentric, vertical, local.
     """
+    from rasterio import Env
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
@@ -52,7 +53,8 @@ def crs_code(crs: Any) -> int | str:
     elif not isinstance(crs, int | str | CRS) and hasattr(crs, "to_wkt"):
         wanted = crs.to_wkt()
     try:
-        found = CRS.from_user_input(wanted)
+        with Env():  # what PROJ says is in the error, and not on stderr besides
+            found = CRS.from_user_input(wanted)
         epsg = found.to_epsg()
         if not (found.is_geographic or found.is_projected):
             raise InputError(
@@ -220,6 +222,7 @@ def default_resolution(raster: GridSpec, code: int | str) -> tuple[float, float]
 def _default_transform(
     raster: GridSpec, code: int | str, resolution: tuple[float, float] | None = None
 ) -> tuple[Any, int, int]:
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import calculate_default_transform
 
@@ -233,7 +236,7 @@ def _default_transform(
             *turned.bounds,
             resolution=resolution,
         )
-    except (RasterioError, CRSError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:  # the last are no RasterioError
         raise InputError(
             f"a raster in {raster.crs_name} with bounds {raster.bounds} has no place in "
             f"{_short(code)}: {error}"

@@ -29,11 +29,17 @@ MAX_BYTES = 64 * 2**20
 _SUFFIXES = (".npz", ".json")
 
 
-def save(model: PcaModel, path: str | os.PathLike[str]) -> Path:
-    """Write a model; see `PcaModel.save`."""
+def check_name(path: str | os.PathLike[str]) -> Path:
+    """Return where a model is to be saved, by a name that says how."""
     target = Path(path)
     if target.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{target}: a model is saved as .npz or .json")
+    return target
+
+
+def save(model: PcaModel, path: str | os.PathLike[str]) -> Path:
+    """Write a model; see `PcaModel.save`."""
+    target = check_name(path)
     fields: dict[str, Any] = {
         "format": FORMAT,
         "mean": model.mean,

@@ -108,7 +108,8 @@ def _solved(moments: Moments, n_components: int, standardize: bool, provenance: 
     if count < max(n_components, 2):
         raise InputError(
             f"not enough valid pixels for {n_components} components: "
-            f"{count} of all pixels have a finite number in every band"
+            f"{count} pixels have a finite number in every band and are not left out, as water is "
+            "where it is masked"
         )
     scatter = moments.scatter
     scale = np.ones_like(mean)

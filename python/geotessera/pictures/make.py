@@ -8,6 +8,7 @@ levels.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ _SHOWN = 3
 _KEPT = 192 * 2**20
 """Most that scores may take to be kept in memory from when they are balanced until they are
 drawn: 18 tiles. What is more is projected again, which is slower."""
+
+_SMALLEST = 200
+"""Pixels that a byte has room for at most: those of blocks without a visible pixel."""
 
 _SHARES = (0, 40, 60, 100)
 """Where each pass ends, in hundredths of the whole."""
@@ -171,6 +175,7 @@ def make_picture(
     provenance = check_alike(rasters)
     tell = _Steps(progress)
     grid = _grid(rasters, crs, resolution, region)
+    _check_room(grid, Path(output))
     parts = _parts(rasters, grid if region is not None else None, mask_water)
     if model is not None:
         check_model(model, rasters[0].band_count, provenance)
@@ -228,6 +233,18 @@ def _check_count(n_components: int, bands: int) -> None:
         raise InputError(
             f"{n_components} components were asked for, and the rasters have {bands} bands: "
             "there are no more components than bands"
+        )
+
+
+def _check_room(grid: GridSpec, output: Path) -> None:
+    """Refuse a picture that no compression makes small enough, before hours of work."""
+    place = next(one for one in output.absolute().parents if one.exists())
+    free = shutil.disk_usage(place).free
+    if grid.height * grid.width > _SMALLEST * max(free, 2**20):
+        raise InputError(
+            f"a picture of {grid.width:,} × {grid.height:,} pixels has no room in {place}, where "
+            f"{free / 1e9:,.1f} GB are free: its resolution of {grid.transform[0]:g} is in units "
+            f"of the CRS, choose a larger one"
         )
 
 
