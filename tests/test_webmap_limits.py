@@ -12,10 +12,13 @@ import rasterio
 from typer.testing import CliRunner
 
 from geotessera import cli
+from geotessera.datasets import dataset_tags
 from geotessera.errors import EmptySelectionError, InputError
+from geotessera.testing import SampleStore
 from geotessera.types import GridSpec
 from geotessera.webmap import Picture, build_tiles
 from geotessera.webmap.places import expected_tiles
+from geotessera.webmap.viewing import command_of_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,3 +116,29 @@ def test_a_note_that_names_other_files_deletes_none(tmp_path: Path) -> None:
     assert sorted(one.name for one in mine.rglob("*")) == [
         "2024", "app.js", "thesis.txt", "tile.npy",
     ]  # fmt: skip
+
+
+def test_the_page_downloads_the_year_and_the_dataset_of_the_picture(tmp_path: Path) -> None:
+    source = picture(tmp_path / "p.tif")
+    plain = "geotessera download --tile={lon},{lat} -o {name}"
+    assert command_of_picture(source) == plain
+    with rasterio.open(source, "r+") as dataset:
+        dataset.update_tags(TESSERA_YEAR="2023", **dataset_tags("v1.1", "cambridge"))
+    wanted = (
+        "geotessera download --tile={lon},{lat} --year 2023 --dataset-version v1.1 "
+        "--dataset-variant cambridge -o {name}"
+    )
+    assert command_of_picture(source) == wanted
+    assert run("webmap", source, "-o", tmp_path / "map", "--max-zoom", "8").exit_code == 0
+    assert wanted in (tmp_path / "map/viewer.html").read_text()
+
+
+def test_the_page_of_a_region_downloads_its_year_from_its_store(tmp_path: Path) -> None:
+    store = SampleStore.build(tmp_path / "my store", size="tiny")
+    result = run(
+        "webmap", "--bbox", "0,51.99,0.02,52.01", "--store-url", store.path, "--year", "2023",
+        "-o", tmp_path / "map", "--max-zoom", "9",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    wanted = f"--year 2023 --store-url '{store.path.resolve()}' -o {{name}}"
+    assert wanted in (tmp_path / "map/viewer.html").read_text()

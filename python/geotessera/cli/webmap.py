@@ -337,7 +337,7 @@ def _warn_of_many(output: Output, job: _Job, picture: Path) -> None:
 def _page(job: _Job, picture: Path, report: BuildReport) -> Path:
     from geotessera.pages import write_viewer
     from geotessera.webmap.packs import TEMPLATE
-    from geotessera.webmap.viewing import outline_of
+    from geotessera.webmap.viewing import command_of_picture, outline_of
 
     meta: dict[str, object] = {} if job.region is None else dict(job.region.facts)
     meta |= {"Zooms": f"{job.zooms[0]} to {job.zooms[1]}", "Tiles": f"{report.count:,}"}
@@ -352,6 +352,7 @@ def _page(job: _Job, picture: Path, report: BuildReport) -> Path:
         title=f"TESSERA: {job.name(picture)}",
         region=None if job.outline is None else outline_of(job.outline),
         meta=meta,
+        command=command_of_picture(picture) if job.region is None else job.region.command,
     )
 
 

@@ -78,6 +78,18 @@ class RegionJob:
         return self.store_url is None and (self.names_tiles or without_store)
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """Version and variant of the dataset that was asked for."""
+        return self.dataset.identity_of("npy" if self.reads_tiles else "stream")
+
+    @property
+    def command(self) -> str:
+        """The command that downloads a place of the map."""
+        from geotessera.webmap.viewing import download_command
+
+        return download_command(self.year, self.identity, _resolved(self.store_url))
+
+    @property
     def facts(self) -> dict[str, object]:
         """What the page says of the map."""
         colours = "principal components" if self.pca else f"bands {self.bands or [0, 1, 2]}"
@@ -93,7 +105,7 @@ class RegionJob:
         outline = None
         if region.geometry is not None:
             outline = hashlib.sha256(region.geometry.normalize().wkb).hexdigest()
-        version, variant = dataset.identity_of("npy" if self.reads_tiles else "stream")
+        version, variant = self.identity
         return {
             "bounds": list(region.bbox),
             "outline": outline,

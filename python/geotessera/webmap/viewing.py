@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from geotessera.datasets import dataset_from_tags, version_path
 from geotessera.errors import InputError
 from geotessera.regions import Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["found_zooms", "outline_of", "relative_url", "write_summary"]
+__all__ = [
+    "command_of_picture",
+    "download_command",
+    "found_zooms",
+    "outline_of",
+    "relative_url",
+    "write_summary",
+]
 
 _SHOWN_METRES = 30.0
 """How far a drawn outline may be from the real one."""
@@ -99,6 +108,43 @@ def write_summary(
             "Bands": ", ".join(map(str, sorted(found["band_counts"]))),
         },
     )
+
+
+def download_command(
+    year: object = None,
+    dataset: tuple[str, str] | None = None,
+    store_url: str | None = None,
+) -> str:
+    """Return the command that downloads a place, with ``{lon}``, ``{lat}`` and ``{name}``.
+
+    Parameters
+    ----------
+    year : optional
+        Of what the map shows.
+    dataset : (str, str), optional
+        Its version and variant.
+    store_url : str, optional
+        The Zarr store that it was read from, where that was named.
+    """
+    words = ["geotessera download --tile={lon},{lat}"]
+    if year is not None:
+        words.append(f"--year {year}")
+    if store_url is not None:
+        words.append(f"--store-url {shlex.quote(store_url)}")
+    elif dataset is not None:
+        version, variant = dataset
+        words.append(f"--dataset-version {version_path(version)} --dataset-variant {variant}")
+    return " ".join([*words, "-o {name}"])
+
+
+def command_of_picture(path: Path) -> str:
+    """Return `download_command` for a picture, by what its tags say of year and dataset."""
+    import rasterio
+
+    with rasterio.open(path) as dataset:
+        tags = dataset.tags()
+    year = tags.get("TESSERA_YEAR", "")
+    return download_command(year if year.isdecimal() else None, dataset_from_tags(tags))
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
