@@ -90,6 +90,21 @@ def test_what_a_stopped_run_outdated_goes_with_the_next(tmp_path: Path) -> None:
     assert not packs.exists()
 
 
+def test_packs_of_a_stopped_run_go_with_the_next(tmp_path: Path) -> None:
+    picture, packs = write(tmp_path / "picture.tif"), tmp_path / "packs"
+    build_tiles(picture, tmp_path / "tiles", zooms=ZOOMS)
+
+    def stop(done: int, _: int, status: str) -> None:
+        if "scripts" in status and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_tiles(picture, tmp_path / "tiles", zooms=ZOOMS, packs=packs, progress=stop)
+    assert packs.exists()
+    build_tiles(picture, tmp_path / "tiles", zooms=ZOOMS)
+    assert not packs.exists()
+
+
 def test_threads_that_empty_a_directory_disturb_nobody(tmp_path: Path) -> None:
     tree = TileTree(tmp_path / "tiles")
     failures: list[Exception] = []

@@ -213,9 +213,7 @@ class _Build:
         if trusted and not keep_tiles and self._archive_is_there():
             return self._report(CutReport(tiles=int(self._before.get("tiles", 0))), keep_tiles)
         if not trusted:
-            # What there may be of an earlier run is to go, or to be made anew, by the next one too.
-            kept = {key: self._before[key] for key in ("packs", "pmtiles") if key in self._before}
-            save_stage(self._note, what | kept | {"complete": False})
+            self._say_unfinished(what)
         try:
             report = cut(
                 self._picture,
@@ -239,7 +237,7 @@ class _Build:
                 with suppress(OSError):
                     self._tree.directory.rmdir()
             raise
-        self._pack(report)
+        self._pack(report, what)
         self._archive(report, trusted)
         self._clean(report, keep_tiles)
         made = {
@@ -278,11 +276,19 @@ class _Build:
         known = self._before.get("pmtiles") == self._relative(self.archive)
         return known and self.archive is not None and self.archive.is_file()
 
-    def _pack(self, report: CutReport) -> None:
+    def _say_unfinished(self, what: dict[str, Any], **more: Any) -> None:
+        # What there may be of an earlier run is to go, or to be made anew, by the next one too.
+        kept = {key: self._before[key] for key in ("packs", "pmtiles") if key in self._before}
+        save_stage(self._note, what | kept | more | {"complete": False})
+
+    def _pack(self, report: CutReport, what: dict[str, Any]) -> None:
         before = self._before.get("packs")
         if self.packs is not None:
+            place = self._relative(self.packs)
+            if before != place:
+                self._say_unfinished(what, packs=place)
             # Only of a run that came to its end it is known that the others are right.
-            whole = self._complete and before == self._relative(self.packs)
+            whole = self._complete and before == place
             changed = report.packs if whole else None
             write_packs(self._tree, report.existing(), self.packs, changed, self._progress)
         elif isinstance(before, str):
