@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 import zlib
@@ -75,7 +76,7 @@ def load(path: str | os.PathLike[str]) -> PcaModel:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        return _model(_archive(source) if data[:2] == b"PK" else _json(data))
+        return _model(_archive(data) if data[:2] == b"PK" else _json(data))
     except IsADirectoryError:
         raise FormatError(f"{source} is a directory, not a PCA model") from None
     except (
@@ -83,9 +84,8 @@ def load(path: str | os.PathLike[str]) -> PcaModel:
         TypeError,
         KeyError,
         OverflowError,
-        RecursionError,
         MemoryError,
-        NotImplementedError,
+        RuntimeError,  # of archives that are encrypted, compressed in another way, or nested
         EOFError,
         zipfile.BadZipFile,
         zlib.error,
@@ -94,11 +94,12 @@ def load(path: str | os.PathLike[str]) -> PcaModel:
         raise FormatError(f"{source} is not a PCA model: {reason}") from error
 
 
-def _archive(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
+def _archive(data: bytes) -> dict[str, Any]:
+    # Not from the file: of one whose lengths are damaged the system says what is no argument.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
             raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 
