@@ -382,6 +382,31 @@ def test_connections_that_cannot_be_opened_are_done_without(
     assert len(server.requests) == COUNT
 
 
+def test_a_batch_that_cannot_begin_lets_the_next_one(
+    server: LoopbackServer, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(24, os.strerror(24))
+
+    reader = open_reader(server.url, policy=QUICK, jobs=JOBS)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.selectors, "DefaultSelector", full)
+        with pytest.raises(OSError, match="files"):
+            reader.get_ranges(wanted())
+    check(reader, tree, wanted())
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0", " "])
+def test_what_would_be_another_request_is_refused(end: str) -> None:
+    origin = origins.Origin("http", "localhost", 80)
+    assert origin.message("/a", {"Range": "bytes=0-1"}, "url").startswith(b"GET /a HTTP/1.1\r\n")
+    with pytest.raises(e.TransferError, match="check the URL"):
+        origin.message(f"/a{end}X-Other: 1", {}, "url")
+    if end != " ":
+        with pytest.raises(e.TransferError, match="check the URL"):
+            origin.message("/a", {"Range": f"bytes=0-1{end}X-Other: 1"}, "url")
+
+
 def test_a_server_that_is_gone_is_an_error(tree: Path) -> None:
     with LoopbackServer(tree) as server:
         reader = open_reader(server.url, policy=QUICK, jobs=JOBS)

@@ -218,7 +218,17 @@ class Origin:
         """
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         message = f"GET {target}{self._common}{lines}\r\n"
-        if not message.isascii() or message.count("\r\n") != 6 + len(headers):
+        # A blank, or any control character but those that end our lines, is somebody else's.
+        ends = 6 + len(headers)
+        if (
+            not message.isascii()
+            or not target.isprintable()
+            or " " in target
+            or message.count("\r\n") != ends
+            or message.count("\r") != ends
+            or message.count("\n") != ends
+            or "\0" in message
+        ):
             raise TransferError(f"{url} cannot be requested: check the URL", url=url)
         return message.encode("ascii")
 

@@ -161,11 +161,11 @@ class Sweep:
         Exception
             As `arrived`.
         """
-        self._await_turn()
-        self._most = connections_for(len(self._queue), self._origin.idle, self._jobs)
         self._slots = Slots()
         self._selector = selectors.DefaultSelector()
         try:
+            self._await_turn()
+            self._most = connections_for(len(self._queue), self._origin.idle, self._jobs)
             self._go_on()
         except BaseException:
             for _, begun in self._left:
