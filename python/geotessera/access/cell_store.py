@@ -105,7 +105,8 @@ def identity_of_store(store_url: object, version: str, variant: str | None) -> t
         if variant is None:
             raise InputError(
                 f"which dataset does {store_url} hold? Say it with dataset_version= and "
-                "dataset_variant=: what is made of it is labelled with it"
+                "dataset_variant= (--dataset-version, --dataset-variant): what is made of "
+                "it is labelled with it"
             )
         return norm, variant
     if variant is not None and (norm, variant) != (known.version, known.variant):
