@@ -37,11 +37,18 @@ def warp(output):
     from geotessera.web import prepare_mosaic_for_web
     prepare_mosaic_for_web(sys.argv[2], output)
 
+def scores(output):
+    from pathlib import Path
+    from geotessera.projection.tiles import write_pca_tiles
+    from geotessera.sources import GeoTiff
+    name = Path(output).name
+    write_pca_tiles([GeoTiff(Path(sys.argv[2]))], Path(output).parent, names=[name])
+
 limit = int(sys.argv[4])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    {"picture": picture, "colours": colours, "warp": warp}[sys.argv[1]](sys.argv[3])
+    globals()[sys.argv[1]](sys.argv[3])
 except UnwritableDestination as error:
     print(error)
     sys.exit(9)
@@ -66,7 +73,7 @@ def made(what: str, source: Path, output: Path, limit: int) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("what", ["picture", "colours", "warp"])
+@pytest.mark.parametrize("what", ["picture", "colours", "warp", "scores"])
 def test_half_a_raster_never_gets_its_name(what: str, raster: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.tif"
     assert made(what, raster, whole, 0).returncode == 0

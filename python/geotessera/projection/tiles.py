@@ -19,6 +19,7 @@ from geotessera.pictures.write import PictureFile
 from geotessera.projection.sources import pixels_of
 from geotessera.remote.partfile import atomic_path
 from geotessera.sources.base import RasterSource
+from geotessera.sources.geotiff_check import written_whole
 from geotessera.sources.strips import read_strips
 from geotessera.tiles import Tile
 from geotessera.types import Window
@@ -167,6 +168,7 @@ def write_pca_tiles(
         tags = _tags(shared, levels, pixels, source)
         with (
             atomic_path(path, suffix=".tif") as temporary,
+            written_whole(temporary, path),
             PictureFile(
                 temporary, pixels.grid, shared.n_components, tags, (), compress=compress
             ) as file,
