@@ -8,7 +8,7 @@ BENCH ?= target/geotessera-bench
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-check bench-layer build clean format test-rust test-python
+.PHONY: help demo test lint bench bench-check bench-kernels bench-layer build clean format test-rust test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +42,12 @@ format: build ## Format the Rust and the Python code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: build ## Measure the kernels, the package, its peers and the machine (under 20 minutes)
-	$(CARGO) bench -q -p geotessera-core --bench kernels -- --quick --quiet
+bench: build ## Measure the package, its peers and the machine (under 20 minutes)
 	-sh benches/peers $(BENCH)/peers
 	$(BIN)/geotessera bench --output $(BENCH)
+
+bench-kernels: $(VENV)/.installed ## Time the kernels by themselves (criterion)
+	$(CARGO) bench -q -p geotessera-core --bench kernels -- --quick --quiet
 
 bench-check: $(VENV)/.installed ## Count the kernels' instructions (valgrind) against the baseline
 	$(BIN)/python benches/instructions.py

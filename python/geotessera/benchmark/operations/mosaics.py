@@ -53,7 +53,7 @@ OPERATIONS = (
         rounds=1,
         bounds=RESULT,
         targets=(Target(4, "faster", 80), Target(4, "anonymous / result", 1.3)),
-        patience=100,  # upstream needs 150 s and more, which would be an eighth of all
+        patience=62,  # upstream needs 150 s and more, which would be an eighth of all
         memory=True,
         quick=False,
     ),

@@ -44,7 +44,7 @@ OPERATIONS = (
         ("planet",),
         (4.6e6, "row"),
         rounds=1,
-        patience=40,  # upstream takes minutes and 10 GB
+        patience=25,  # upstream takes minutes and 10 GB
         setup=(Call(OURS, "registries.query", {"box": "city"}),),
         targets=(Target(6, "faster", 10),),
         requires="geotessera.coverage",
