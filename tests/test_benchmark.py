@@ -447,6 +447,7 @@ def test_markdown_has_a_row_for_everybody(results: Results) -> None:
     assert any("| met |" in line for line in tables)
     assert any("| missed |" in line for line in tables)
     assert "broke | <badly>" in text
+    assert "At a glance" not in text  # it heads figures alone
     assert any("| > 300 ms |" in line for line in tables)
 
 
