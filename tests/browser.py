@@ -16,7 +16,7 @@ from PIL import Image
 from geotessera import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page, Route
@@ -75,6 +75,16 @@ class OpenPage:
         """Return the colour of a place on the screen."""
         x, y = self.spot(lon, lat)
         return self.picture()[int(y), int(x)]
+
+
+    def becomes(self, met: Callable[[OpenPage], object]) -> bool:
+        """Return whether something comes true within some seconds: pages draw when they can."""
+        for _ in range(100):
+            self.settled()
+            if met(self):
+                return True
+            self.page.wait_for_timeout(100)
+        return False
 
 
 class Chromium:

@@ -320,8 +320,7 @@ def test_narrow_and_dark(mosaic: Path, chromium: Chromium) -> None:
         assert page.is_visible("#place")
         assert page.evaluate("document.documentElement.scrollWidth") <= 380
         page.emulate_media(color_scheme="light")
-        opened.settled()
-        assert opened.colour(-0.2, 52.1).min() > 200
+        assert opened.becomes(lambda now: now.colour(-0.2, 52.1).min() > 200)
         assert opened.problems == []
 
 
