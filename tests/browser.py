@@ -76,7 +76,6 @@ class OpenPage:
         x, y = self.spot(lon, lat)
         return self.picture()[int(y), int(x)]
 
-
     def becomes(self, met: Callable[[OpenPage], object]) -> bool:
         """Return whether something comes true within some seconds: pages draw when they can."""
         for _ in range(100):
