@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,12 +17,15 @@ from geotessera.cli.options import (
     BandsText,
     Country,
     DatasetOptions,
+    Georeference,
     Jobs,
     Json,
     RegionFile,
+    Resampling,
     Tile,
     Verbose,
     Year,
+    limit_gdal_cache,
     parse_bands,
     takes_dataset,
 )
@@ -48,9 +50,6 @@ __all__ = ["mosaic"]
 
 _SUFFIXES = {"tiff": (".tif", ".tiff"), "cog": (".tif", ".tiff"), "zarr": (".zarr",)}
 
-_GDAL_CACHE = "64"
-"""Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
-
 
 _ALIKE = 0.1
 """How much metres of a CRS may differ from those on the ground to be taken for them."""
@@ -60,16 +59,6 @@ class _Format(StrEnum):
     tiff = "tiff"
     cog = "cog"
     zarr = "zarr"
-
-
-class _Resampling(StrEnum):
-    nearest = "nearest"
-    bilinear = "bilinear"
-
-
-class _Georeference(StrEnum):
-    snapped = "snapped"
-    landmask = "landmask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +125,12 @@ def mosaic(
         typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
     ] = None,
     method: Annotated[
-        _Resampling,
+        Resampling,
         typer.Option(
             "--resampling",
             help="The pixel under the centre as it was made, or a weighted mean of four.",
         ),
-    ] = _Resampling.nearest,
+    ] = Resampling.nearest,
     bands: BandsText = None,
     fmt: Annotated[
         _Format | None,
@@ -166,11 +155,11 @@ def mosaic(
         str, typer.Option(metavar="zstd|deflate|lzw|none", help="Compression of GeoTIFFs.")
     ] = "zstd",
     georeference: Annotated[
-        _Georeference,
+        Georeference,
         typer.Option(
             help="Tiles on the 10 m grid that they were made on, or where their landmask says."
         ),
-    ] = _Georeference.snapped,
+    ] = Georeference.snapped,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="What the process may use, such as 500MB.")
     ] = "2GB",
@@ -224,12 +213,12 @@ def mosaic(
     )
     _check(job)
     # What is not said before GDAL is loaded it does not hear.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE)
+    limit_gdal_cache()
     began = time.perf_counter()
     selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     region, grid = _region(job, selectors)
     options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
-    if options and georeference is _Georeference.landmask:
+    if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
     registry = dataset.client(embeddings_dir, **options).registry
     tiles = region.select(registry.iter_tiles_in_region(region.bbox, year))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,15 +26,38 @@ __all__ = [
     "CacheTiles",
     "Country",
     "DatasetOptions",
+    "Georeference",
     "Jobs",
     "Json",
     "RegionFile",
+    "Resampling",
     "Tile",
     "Verbose",
     "Year",
+    "limit_gdal_cache",
     "parse_bands",
     "takes_dataset",
 ]
+
+
+class Resampling(StrEnum):
+    """How pixels between pixels are made."""
+
+    nearest = "nearest"
+    bilinear = "bilinear"
+
+
+class Georeference(StrEnum):
+    """Where tiles are; see `geotessera.sources.landmask.read_georeference`."""
+
+    snapped = "snapped"
+    landmask = "landmask"
+
+
+def limit_gdal_cache() -> None:
+    """Let GDAL keep 64 MB of blocks; by default it takes a twentieth of the memory."""
+    os.environ.setdefault("GDAL_CACHEMAX", "64")
+
 
 _DATASET = "Dataset"
 _REGION = "Region (exactly one)"

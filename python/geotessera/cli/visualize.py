@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from contextlib import contextmanager
@@ -18,11 +17,14 @@ from geotessera.cli.options import (
     BBOX,
     Country,
     DatasetOptions,
+    Georeference,
     Jobs,
     Json,
     RegionFile,
+    Resampling,
     Tile,
     Verbose,
+    limit_gdal_cache,
     takes_dataset,
 )
 from geotessera.cli.output import Output
@@ -42,9 +44,6 @@ __all__ = ["visualize"]
 
 _SUFFIXES = (".tif", ".tiff", ".png")
 
-_GDAL_CACHE = "64"
-"""Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
-
 _YEAR = 2024
 """Of a region, where no year is given."""
 
@@ -53,16 +52,6 @@ class _Balance(StrEnum):
     histogram = "histogram"
     percentile = "percentile"
     adaptive = "adaptive"
-
-
-class _Resampling(StrEnum):
-    nearest = "nearest"
-    bilinear = "bilinear"
-
-
-class _Georeference(StrEnum):
-    snapped = "snapped"
-    landmask = "landmask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +125,9 @@ def visualize(
         typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
     ] = None,
     method: Annotated[
-        _Resampling,
+        Resampling,
         typer.Option("--resampling", help="A weighted mean of four pixels, or the nearest one."),
-    ] = _Resampling.bilinear,
+    ] = Resampling.bilinear,
     mask_water: Annotated[
         bool,
         typer.Option("--mask-water", help="Leave out what the landmask calls water."),
@@ -151,11 +140,11 @@ def visualize(
         typer.Option("--png", help="Write a PNG, its world file and its CRS beside the GeoTIFF."),
     ] = False,
     georeference: Annotated[
-        _Georeference,
+        Georeference,
         typer.Option(
             help="Tiles on the 10 m grid that they were made on, or where their landmask says."
         ),
-    ] = _Georeference.snapped,
+    ] = Georeference.snapped,
     bbox: BBOX = None,
     tile: Tile = None,
     region_file: RegionFile = None,
@@ -191,7 +180,7 @@ def visualize(
     output = Output(as_json=as_json, verbose=verbose)
     began = time.perf_counter()
     # What is not said before GDAL is loaded it does not hear.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE)
+    limit_gdal_cache()
     given, target = _paths(paths)
     regions = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     job = _Job(
@@ -220,7 +209,7 @@ def visualize(
         )
     loaded = _load(job)
     options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
-    if options and georeference is _Georeference.landmask:
+    if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
     with _rasters(output, job, dataset, options) as found:
         report = _draw(output, job, found, loaded)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,9 +18,11 @@ from geotessera.cli.options import (
     DatasetOptions,
     Jobs,
     Json,
+    Resampling,
     Tile,
     Verbose,
     Year,
+    limit_gdal_cache,
     parse_bands,
     takes_dataset,
 )
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["webmap"]
 
-_GDAL_CACHE = "64"
-"""Megabytes of blocks that GDAL may keep; by default it takes a twentieth of the memory."""
-
 _TOOL = "Of earlier releases: no tool of GDAL is needed, and none is used."
 
 _MANY = 200_000
@@ -53,11 +50,6 @@ _MANY = 200_000
 TILES, PACKS, ARCHIVE, RECORD, PAGE = (
     "tiles", "tiles.js", "tiles.pmtiles", "tiles.json", "viewer.html",
 )  # fmt: skip
-
-
-class _Resampling(StrEnum):
-    nearest = "nearest"
-    bilinear = "bilinear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +101,9 @@ def webmap(
         int, typer.Option("--initial-zoom", min=0, max=24, help="Zoom that the page starts with.")
     ] = 10,
     method: Annotated[
-        _Resampling,
+        Resampling,
         typer.Option("--resampling", help="How pixels of the finest zoom are made."),
-    ] = _Resampling.bilinear,
+    ] = Resampling.bilinear,
     force: Annotated[
         bool, typer.Option("--force/--no-force", help="Make everything anew.")
     ] = False,
@@ -197,7 +189,7 @@ def webmap(
     """
     output = Output(as_json=as_json, verbose=verbose)
     # What is not said before GDAL is loaded it does not hear.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE)
+    limit_gdal_cache()
     began = time.perf_counter()
     selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     if min_zoom > max_zoom:
