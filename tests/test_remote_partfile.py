@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from geotessera.errors import UnwritableDestination
-from geotessera.remote.partfile import PartFile, atomic_path, check_writable, is_temporary_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from geotessera.remote.partfile import (
+    PartFile,
+    atomic_path,
+    check_writable,
+    create_with_parents,
+    is_temporary_name,
+)
 
 
 @pytest.fixture
@@ -128,3 +134,66 @@ def test_check_writable_finds_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert_unwritable(tmp_path / "file", 20)
     assert_unwritable(tmp_path / "file" / "below", 20)
+
+
+# --- Directories that come and go ---------------------------------------------------------
+
+
+def test_directory_that_others_remove_is_made_again(target: Path) -> None:
+    """Between our making a directory and our making the file, it may go any number of times."""
+    calls = 0
+
+    def create() -> str:
+        nonlocal calls
+        calls += 1
+        if calls <= 20:
+            if target.parent.exists():
+                target.parent.rmdir()
+            raise FileNotFoundError(target)
+        target.touch()
+        return "made"
+
+    assert create_with_parents(target, create) == ("made", [target.parent])
+    assert target.exists()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_directory_that_goes_while_it_is_made(
+    error: type[OSError], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.mkdir
+    failures = iter(range(3))
+
+    def mkdir(path: Path, *args: object, **kwargs: object) -> None:
+        if next(failures, None) is not None:
+            raise error(path)
+        real(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with PartFile(target) as part:
+        part.path.write_text("whole")
+        part.commit()
+    assert target.read_text() == "whole"
+
+
+def test_dangling_link_instead_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UnwritableDestination, match="cannot write here"):
+        PartFile(tmp_path / "link" / "a.txt")
+
+
+def test_discards_beside_creations(tmp_path: Path) -> None:
+    """Threads that make and discard files in one new directory are not in each other's way."""
+    barrier = threading.Barrier(4)
+    directory = tmp_path / "new" / "deep"
+
+    def work(thread: int) -> None:
+        barrier.wait()
+        for turn in range(300):
+            PartFile(directory / f"{thread}-{turn}").discard()
+            with suppress(OSError):
+                directory.rmdir()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert not directory.exists()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Self
 from geotessera.errors import DiskFullError, ReadOnlyError, UnwritableDestination
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "PartFile",
     "atomic_path",
     "check_writable",
+    "create_with_parents",
     "is_temporary_name",
     "temporary_stem",
     "writing_to",
@@ -33,6 +34,9 @@ _KINDS: dict[int | None, type[UnwritableDestination]] = {
 
 # 255 bytes is the longest name that common file systems take; the rest is ours.
 _LONGEST_STEM = 200
+
+# Others remove our directory only as often as they fail; a dangling link never becomes one.
+_MOST_TRIES = 100
 
 
 def is_temporary_name(name: str) -> bool:
@@ -62,6 +66,39 @@ def writing_to(destination: Path) -> Iterator[None]:
             "belongs to you, and has room, or choose another one",
             str(destination),
         ) from error
+
+
+def create_with_parents[T](path: Path, create: Callable[[], T]) -> tuple[T, list[Path]]:
+    """Create a file, and its parents where they are missing.
+
+    Whoever discards a file removes the empty directories that were made for it, maybe between
+    our making them and our making the file, so that both are tried again.
+
+    Parameters
+    ----------
+    path : Path
+        What is created.
+    create : callable
+        Creates it, and raises `FileNotFoundError` if its parent is missing.
+
+    Returns
+    -------
+    object
+        What `create` returns.
+    list of Path
+        Directories that were missing, innermost first.
+    """
+    parent = path.parent
+    made: list[Path] = []
+    for _ in range(_MOST_TRIES):
+        try:
+            return create(), made
+        except FileNotFoundError:
+            made = [p for p in (parent, *parent.parents) if not p.exists()]
+            # Both are also what `mkdir` raises if a directory goes while it looks at it.
+            with suppress(FileNotFoundError, FileExistsError):
+                parent.mkdir(parents=True, exist_ok=True)
+    return create(), made
 
 
 class PartFile:
@@ -104,19 +141,10 @@ class PartFile:
 
     def _create(self) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        for attempt in range(5):
-            try:
-                os.close(os.open(self.path, flags, 0o666))
-            except FileNotFoundError:
-                # The parent is missing, or another thread's discard just removed it.
-                if attempt == 4:
-                    raise
-                parent = self.path.parent
-                missing = [p for p in (parent, *parent.parents) if not p.exists()]
-                parent.mkdir(parents=True, exist_ok=True)
-                self._made = missing
-            else:
-                return
+        descriptor, self._made = create_with_parents(
+            self.path, lambda: os.open(self.path, flags, 0o666)
+        )
+        os.close(descriptor)
 
     def commit(self) -> None:
         """Rename the file over its target."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.remote import disk
 from geotessera.remote.owner import Owner, is_gone, this_process
-from geotessera.remote.partfile import temporary_stem, writing_to
+from geotessera.remote.partfile import create_with_parents, temporary_stem, writing_to
 from geotessera.remote.ranges import Remote, missing_runs
 from geotessera.remote.transfer.digests import read_into
 
@@ -167,18 +167,9 @@ class ResumableFile:
             raise
 
     def _create(self) -> None:
-        parent = self.path.parent
-        for _ in range(4):
-            try:
-                self._descriptor = disk.create(self.path)
-            except FileNotFoundError:
-                # The parent is missing, or another thread's discard just removed it.
-                missing = [p for p in (parent, *parent.parents) if not p.exists()]
-                parent.mkdir(parents=True, exist_ok=True)
-                self._made = missing
-            else:
-                return
-        self._descriptor = disk.create(self.path)
+        self._descriptor, self._made = create_with_parents(
+            self.path, lambda: disk.create(self.path)
+        )
 
     def establish(self, request: FileRequest, remote: Remote) -> None:
         """Give the file its length, and begin to record it if it is worth resuming."""
