@@ -13,7 +13,8 @@ import typer
 from geotessera.cli.coverage_icechunk import draw_icechunk, identity_of
 from geotessera.cli.coverage_report import Request, report
 from geotessera.cli.errors import UsageError, describe
-from geotessera.cli.options import DatasetOptions, Json, Verbose, takes_dataset
+from geotessera.cli.groups import takes_groups
+from geotessera.cli.options import DatasetOptions, Json, Verbose
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import optional_region
 from geotessera.datasets import (
@@ -41,7 +42,7 @@ _REGION = "Region (at most one): what the map shows"
 _LOOK = "Look"
 
 
-@takes_dataset
+@takes_groups
 def coverage(
     output: Annotated[
         Path,
@@ -131,7 +132,7 @@ def coverage(
             rich_help_panel=_LOOK,
         ),
     ] = False,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     tile_registry: Annotated[
         str | None,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import PROBLEMS, UsageError
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BBOX,
     BandsText,
@@ -21,7 +22,6 @@ from geotessera.cli.options import (
     Verbose,
     Year,
     parse_bands,
-    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import select_tiles
@@ -57,7 +57,7 @@ class _Job:
     jobs: int
 
 
-@takes_dataset
+@takes_groups
 def download(
     output_dir: Annotated[
         Path | None,
@@ -97,7 +97,7 @@ def download(
     list_files: Annotated[
         bool, typer.Option("--list-files", help="List all created files with their sizes.")
     ] = False,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Annotated[
         str,
         typer.Option(

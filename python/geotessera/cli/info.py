@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import PROBLEMS, describe, kind
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     DatasetOptions,
     Json,
     Verbose,
-    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes, to_json
 from geotessera.cli.sources import Source, StoreUrl, choose_store, reads_store
@@ -33,7 +33,7 @@ SHOWN_TILES = 10
 """Tiles that ``--tiles -v`` lists."""
 
 
-@takes_dataset
+@takes_groups
 def info(
     tiles: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ def info(
     geotiffs: Annotated[
         Path | None, typer.Option("--geotiffs", hidden=True, help="Retired name of --tiles.")
     ] = None,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Source = "auto",
     store_url: StoreUrl = None,
     as_json: Json = False,

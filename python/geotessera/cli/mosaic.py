@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import PROBLEMS, UsageError
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BBOX,
     BandsText,
@@ -27,7 +28,6 @@ from geotessera.cli.options import (
     Year,
     limit_gdal_cache,
     parse_bands,
-    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import region_from
@@ -91,7 +91,7 @@ class _Job:
         return work_path(self.path or Path("mosaic"), "_tiles")
 
 
-@takes_dataset
+@takes_groups
 def mosaic(
     path: Annotated[
         Path | None,
@@ -177,7 +177,7 @@ def mosaic(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the size; write nothing.")
     ] = False,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Source = "auto",
     store_url: StoreUrl = None,
     cache_size: CacheSize = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,8 +14,6 @@ from geotessera.datasets import DEFAULT_VERSION, default_variant, normalize_vers
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from geotessera.core import GeoTessera
 
 __all__ = [
@@ -36,7 +32,6 @@ __all__ = [
     "Year",
     "limit_gdal_cache",
     "parse_bands",
-    "takes_dataset",
 ]
 
 
@@ -233,26 +228,6 @@ class DatasetOptions:
             **more,
         )
         return client
-
-
-def takes_dataset(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `DatasetOptions`, in place of its parameter ``dataset``."""
-    signature = inspect.signature(command, eval_str=True)
-    options = list(inspect.signature(DatasetOptions, eval_str=True).parameters.values())
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        expanded = options if parameter.name == "dataset" else [parameter]
-        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in expanded]
-
-    @functools.wraps(command)
-    def expanded_command(**given: Any) -> None:
-        chosen = {one.name: given.pop(one.name) for one in options}
-        command(dataset=DatasetOptions(**chosen), **given)
-
-    # What typer reads; it looks at both.
-    expanded_command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    expanded_command.__annotations__ = {one.name: one.annotation for one in parameters}
-    return expanded_command
 
 
 def parse_bands(text: str | None) -> list[int] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import UsageError, describe
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BandsText,
     CacheTiles,
@@ -17,7 +18,6 @@ from geotessera.cli.options import (
     Json,
     Verbose,
     parse_bands,
-    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
@@ -51,7 +51,7 @@ class _Errors(StrEnum):
     coerce = "coerce"
 
 
-@takes_dataset
+@takes_groups
 def sample(
     points: Annotated[
         Path,
@@ -101,7 +101,7 @@ def sample(
         ),
     ] = _Fetch.auto,
     cache_tiles: CacheTiles = None,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Source = "auto",
     store_url: StoreUrl = None,
     cache_size: CacheSize = None,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import PROBLEMS
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     DatasetOptions,
     Json,
     Verbose,
-    takes_dataset,
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.datasets import DEFAULT_VERSION, version_path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["report_document", "show_report", "verify"]
 
 
-@takes_dataset
+@takes_groups
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of tiles.")],
     use_registry: Annotated[
@@ -51,7 +51,7 @@ def verify(
             help="Take recorded files that are gone for removed on purpose, from now on.",
         ),
     ] = False,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import UsageError, describe
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BBOX,
     Country,
@@ -25,7 +26,6 @@ from geotessera.cli.options import (
     Tile,
     Verbose,
     limit_gdal_cache,
-    takes_dataset,
 )
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import optional_region
@@ -76,7 +76,7 @@ class _Job:
     jobs: int
 
 
-@takes_dataset
+@takes_groups
 def visualize(
     paths: Annotated[
         list[Path],
@@ -160,7 +160,7 @@ def visualize(
             "fetched tiles are removed at the end."
         ),
     ] = None,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Source = "auto",
     store_url: StoreUrl = None,
     cache_size: CacheSize = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geotessera.cli.errors import UsageError
+from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BBOX,
     Country,
@@ -24,7 +25,6 @@ from geotessera.cli.options import (
     Year,
     limit_gdal_cache,
     parse_bands,
-    takes_dataset,
 )
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import region_from
@@ -73,7 +73,7 @@ class _Job:
         return self.region.region.name if self.region is not None else picture.stem
 
 
-@takes_dataset
+@takes_groups
 def webmap(
     mosaic: Annotated[
         Path | None,
@@ -169,7 +169,7 @@ def webmap(
         Path | None,
         typer.Option(help="Directory of tiles to read, and to keep what is fetched of a region."),
     ] = None,
-    dataset: DatasetOptions = DatasetOptions(),  # noqa: B008 - it cannot change
+    dataset: DatasetOptions = DatasetOptions(),
     source: Source = "auto",
     store_url: StoreUrl = None,
     cache_size: CacheSize = None,
