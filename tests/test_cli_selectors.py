@@ -9,13 +9,11 @@ from typer.testing import CliRunner
 
 from geotessera import cli
 from geotessera.cli.errors import UsageError
-from geotessera.cli.selectors import optional_region, region_from
+from geotessera.cli.selectors import RegionOptions
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NONE: dict[str, str | None] = {"bbox": None, "tile": None, "region_file": None, "country": None}
 
 BAD = [
     {"bbox": "1,2,3"},
@@ -89,24 +87,25 @@ def test_one_selector_is_needed(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("selectors", BAD)
 def test_the_rule(selectors: dict[str, str]) -> None:
-    given = {**NONE, **selectors}
-    for choose in (region_from, optional_region):
+    given = RegionOptions(**selectors)
+    for choose in (given.region, given.optional):
         with pytest.raises(InputError) as caught:
-            choose(given)
+            choose()
         assert not isinstance(caught.value, UsageError)
     with pytest.raises(UsageError):
-        optional_region(given, usage=True)
+        given.optional(usage=True)
 
 
 def test_without_a_selector() -> None:
-    assert optional_region(NONE) is None
-    assert optional_region(NONE, usage=True) is None
+    none = RegionOptions()
+    assert none.optional() is None
+    assert none.optional(usage=True) is None
     with pytest.raises(InputError, match="a region is required"):
-        region_from(NONE)
+        none.region()
 
 
 def test_a_selector() -> None:
-    given = {**NONE, "country": "GI"}
-    region = optional_region(given)
+    given = RegionOptions(country="GI")
+    region = given.optional()
     assert region is not None
-    assert region.name == region_from(given).name == "Gibraltar"
+    assert region.name == given.region().name == "Gibraltar"

@@ -16,7 +16,7 @@ from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import DatasetOptions, Json, Verbose
 from geotessera.cli.output import Output
-from geotessera.cli.selectors import optional_region
+from geotessera.cli.selectors import ShownRegionOptions
 from geotessera.datasets import (
     BASE_URL,
     base_url_from,
@@ -38,7 +38,6 @@ MAP_NAME = "tessera_coverage.png"
 _PICTURES = (".png", ".jpg", ".jpeg")
 _ALL = "all"
 
-_REGION = "Region (at most one): what the map shows"
 _LOOK = "Look"
 
 
@@ -54,42 +53,7 @@ def coverage(
         ),
     ] = Path(MAP_NAME),
     year: Annotated[int | None, typer.Option("--year", help="Map one year only.")] = None,
-    bbox: Annotated[
-        str | None,
-        typer.Option(
-            "--bbox",
-            metavar="W,S,E,N",
-            help="Box in WGS84 degrees (west > east crosses the antimeridian), or lon,lat.",
-            rich_help_panel=_REGION,
-        ),
-    ] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            "--tile",
-            metavar="LON,LAT",
-            help="The 0.1° tile that holds a point.",
-            rich_help_panel=_REGION,
-        ),
-    ] = None,
-    region_file: Annotated[
-        str | None,
-        typer.Option(
-            "--region-file",
-            metavar="PATH",
-            help="Shapes of a vector file or URL with a CRS.",
-            rich_help_panel=_REGION,
-        ),
-    ] = None,
-    country: Annotated[
-        str | None,
-        typer.Option(
-            "--country",
-            metavar="NAME",
-            help="A country's name or ISO code.",
-            rich_help_panel=_REGION,
-        ),
-    ] = None,
+    where: ShownRegionOptions = ShownRegionOptions(),
     tile_color: Annotated[
         str,
         typer.Option(help="Of one year, or of --no-multi-year-colors.", rich_help_panel=_LOOK),
@@ -156,19 +120,18 @@ def coverage(
     request = Request(
         picture=_picture_path(output),
         year=year,
-        region=_region(out, bbox=bbox, tile=tile, region_file=region_file, country=country),
+        region=_region(out, where),
         look={
             "tile_alpha": tile_alpha,
             "width": width,
-            "show_countries": not (no_countries or region_file or country),
+            "show_countries": not (no_countries or where.region_file or where.country),
         },
         tile_color=_color(tile_color),
         tile_size=tile_size,
         by_years=not no_multi_year_colors,
     )
-    given = {"--bbox": bbox, "--tile": tile, "--region-file": region_file, "--country": country}
     request.selector = next(
-        (f"{name} {shlex.quote(value)}" for name, value in given.items() if value), ""
+        (f"{name} {shlex.quote(value)}" for name, value in where.given.items()), ""
     )
     _check_target(request.picture)
     if by_source or _ALL in (dataset.version, dataset.variant):
@@ -205,11 +168,11 @@ def _color(text: str) -> Any:
         raise UsageError(f"--tile-color: {error}") from error
 
 
-def _region(out: Output, **selectors: str | None) -> Region | None:
-    region = optional_region(selectors, usage=True)
+def _region(out: Output, where: ShownRegionOptions) -> Region | None:
+    region = where.optional(usage=True)
     if region is None:
         return None
-    if selectors["country"] is not None:
+    if where.country is not None:
         out.say(f"Country: {region.name}")
     west, south, east, north = region.bbox
     out.detail(f"Region: {west:.6g}, {south:.6g} to {east:.6g}, {north:.6g}")

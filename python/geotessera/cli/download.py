@@ -11,20 +11,16 @@ import typer
 from geotessera.cli.errors import PROBLEMS, UsageError
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
-    BBOX,
     BandsText,
-    Country,
     DatasetOptions,
     Jobs,
     Json,
-    RegionFile,
-    Tile,
     Verbose,
     Year,
     parse_bands,
 )
 from geotessera.cli.output import Output, format_bytes
-from geotessera.cli.selectors import select_tiles
+from geotessera.cli.selectors import RegionOptions, select_tiles
 from geotessera.cli.sources import CacheSize, StoreUrl, check_source
 from geotessera.cli.zones import ZonesJob, download_zones
 from geotessera.errors import BandError, InputError
@@ -63,10 +59,7 @@ def download(
         Path | None,
         typer.Option("--output", "-o", help="Directory to write to; needed unless --dry-run."),
     ] = None,
-    bbox: BBOX = None,
-    tile: Tile = None,
-    region_file: RegionFile = None,
-    country: Country = None,
+    where: RegionOptions = RegionOptions(),
     fmt: Annotated[
         str,
         typer.Option(
@@ -145,12 +138,6 @@ def download(
     stores = _check_source(source, fmt, dataset, store_url, depth, cache_size)
     if output_dir is None and not dry_run:
         raise InputError("--output is needed, or --dry-run to see how much it would be")
-    with_one_selector = {
-        "bbox": bbox,
-        "tile": tile,
-        "region_file": region_file,
-        "country": country,
-    }
     if stores:
         of_tiles = [name for name, on in (("--cog", cog), ("--no-keep-npy", not keep_npy)) if on]
         zones = ZonesJob(
@@ -167,7 +154,7 @@ def download(
             tuple(of_tiles),
         )
         may_read_tiles = source == "auto" and store_url is None and depth is None
-        if download_zones(output, dataset, with_one_selector, zones, may_read_tiles=may_read_tiles):
+        if download_zones(output, dataset, where, zones, may_read_tiles=may_read_tiles):
             return
     job = _Job(
         output_dir,
@@ -185,7 +172,7 @@ def download(
         # Before a byte is fetched, and also if nothing would be: another dataset's
         # directory is never touched.
         _check_directory(output_dir, dataset)
-    selection = select_tiles(dataset, year, embeddings_dir=output_dir, **with_one_selector)
+    selection = select_tiles(dataset, year, where, embeddings_dir=output_dir)
     if not selection.tiles:
         _nothing(output, selection, job)
     elif dry_run:

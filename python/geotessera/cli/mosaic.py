@@ -14,23 +14,19 @@ import typer
 from geotessera.cli.errors import PROBLEMS, UsageError
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
-    BBOX,
     BandsText,
-    Country,
     DatasetOptions,
     Georeference,
     Jobs,
     Json,
-    RegionFile,
     Resampling,
-    Tile,
     Verbose,
     Year,
     limit_gdal_cache,
     parse_bands,
 )
 from geotessera.cli.output import Output, format_bytes
-from geotessera.cli.selectors import region_from
+from geotessera.cli.selectors import RegionOptions
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError, InputError
 from geotessera.remote.connections import check_jobs
@@ -102,10 +98,7 @@ def mosaic(
             help="File (.tif) or directory (.zarr) to write; needed unless --dry-run.",
         ),
     ] = None,
-    bbox: BBOX = None,
-    tile: Tile = None,
-    region_file: RegionFile = None,
-    country: Country = None,
+    where: RegionOptions = RegionOptions(),
     like: Annotated[
         Path | None,
         typer.Option(
@@ -215,8 +208,7 @@ def mosaic(
     # What is not said before GDAL is loaded it does not hear.
     limit_gdal_cache()
     began = time.perf_counter()
-    selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
-    region, grid = _region(job, selectors)
+    region, grid = _region(job, where)
     options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
     if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
@@ -276,17 +268,16 @@ def _check(job: _Job) -> None:
         check_writable(job.path.parent)
 
 
-def _region(job: _Job, selectors: dict[str, Any]) -> tuple[Region, GridSpec | None]:
+def _region(job: _Job, where: RegionOptions) -> tuple[Region, GridSpec | None]:
     from geotessera.regions import Region
 
-    given = [value for value in selectors.values() if value is not None]
     grid = None
     if job.like is not None:
         from geotessera.mosaic import grid_like
 
         grid = grid_like(job.like)
-    if given or grid is None:
-        return region_from(selectors), grid
+    if where.given or grid is None:
+        return where.region(), grid
     if job.clip:
         raise UsageError("--clip needs a region: give one of --region-file, --country, --bbox")
     from geotessera.region_mosaic import bbox_of

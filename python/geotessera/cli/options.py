@@ -17,17 +17,13 @@ if TYPE_CHECKING:
     from geotessera.core import GeoTessera
 
 __all__ = [
-    "BBOX",
     "BandsText",
     "CacheTiles",
-    "Country",
     "DatasetOptions",
     "Georeference",
     "Jobs",
     "Json",
-    "RegionFile",
     "Resampling",
-    "Tile",
     "Verbose",
     "Year",
     "limit_gdal_cache",
@@ -55,45 +51,7 @@ def limit_gdal_cache() -> None:
 
 
 _DATASET = "Dataset"
-_REGION = "Region (exactly one)"
 
-BBOX = Annotated[
-    str | None,
-    typer.Option(
-        "--bbox",
-        metavar="W,S,E,N",
-        help="Box in WGS84 degrees as west,south,east,north (west > east crosses the "
-        "antimeridian), or one tile as lon,lat.",
-        rich_help_panel=_REGION,
-    ),
-]
-Tile = Annotated[
-    str | None,
-    typer.Option(
-        "--tile",
-        metavar="LON,LAT",
-        help="The 0.1° tile that holds a point.",
-        rich_help_panel=_REGION,
-    ),
-]
-RegionFile = Annotated[
-    str | None,
-    typer.Option(
-        "--region-file",
-        metavar="PATH",
-        help="Shapes of a vector file or URL with a CRS; tiles are chosen by geometry.",
-        rich_help_panel=_REGION,
-    ),
-]
-Country = Annotated[
-    str | None,
-    typer.Option(
-        "--country",
-        metavar="NAME",
-        help="A country's name or ISO code; tiles are chosen by its outline.",
-        rich_help_panel=_REGION,
-    ),
-]
 Year = Annotated[int, typer.Option("--year", help="Year of the embeddings.")]
 BandsText = Annotated[
     str | None,

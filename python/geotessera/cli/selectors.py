@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from geotessera.cli.errors import UsageError
 from geotessera.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from geotessera.cli.options import DatasetOptions
@@ -18,49 +19,141 @@ if TYPE_CHECKING:
     from geotessera.registry import Registry
     from geotessera.types import TileId
 
-__all__ = ["Selection", "optional_region", "region_from", "select_tiles"]
+__all__ = [
+    "MapRegionOptions",
+    "RegionOptions",
+    "Selection",
+    "ShownRegionOptions",
+    "select_tiles",
+]
 
 
-def region_from(selectors: Mapping[str, str | None]) -> Region:
-    """Return the region that exactly one of a command's options selects.
-
-    The one rule for all commands, with upstream's exit codes: a selector that is missing,
-    doubled, or that cannot be used is a problem with what the command works on (1). Only
-    ``coverage``, which draws the globe without one, takes it for wrong usage (2); see
-    `optional_region`.
-
-    Parameters
-    ----------
-    selectors : mapping
-        ``bbox``, ``tile``, ``region_file`` and ``country`` as they were given; None for those
-        that were not.
-
-    Raises
-    ------
-    InputError
-        (a `ValueError`; exit code 1)
-    """
-    from geotessera.regions import choose_region
-
-    return choose_region(**selectors)
+def _option(name: str, metavar: str, words: str, panel: str = "Region (exactly one)") -> Any:
+    return typer.Option(name, metavar=metavar, help=words, rich_help_panel=panel)
 
 
-def optional_region(selectors: Mapping[str, str | None], *, usage: bool = False) -> Region | None:
-    """Return the region that one of a command's options selects; None if none was given.
+_BBox = Annotated[
+    str | None,
+    _option(
+        "--bbox",
+        "W,S,E,N",
+        "Box in WGS84 degrees as west,south,east,north (west > east crosses the antimeridian), "
+        "or one tile as lon,lat.",
+    ),
+]
+_Tile = Annotated[str | None, _option("--tile", "LON,LAT", "The 0.1° tile that holds a point.")]
+_RegionFile = Annotated[
+    str | None,
+    _option(
+        "--region-file",
+        "PATH",
+        "Shapes of a vector file or URL with a CRS; tiles are chosen by geometry.",
+    ),
+]
+_Country = Annotated[
+    str | None,
+    _option("--country", "NAME", "A country's name or ISO code; tiles are chosen by its outline."),
+]
 
-    Raises
-    ------
-    InputError
-        (a `ValueError`; exit code 1), or with `usage` `UsageError` (2): as `region_from`.
-    """
-    if all(value is None for value in selectors.values()):
-        return None
-    try:
-        return region_from(selectors)
-    except InputError as error:
-        if usage:
-            raise UsageError(str(error)) from error
-        raise
+
+@dataclass(frozen=True, slots=True)
+class RegionOptions:
+    """The region, as one of four options says; those that were not given are None."""
+
+    bbox: _BBox = None
+    tile: _Tile = None
+    region_file: _RegionFile = None
+    country: _Country = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What was given, by the option's name."""
+        values = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def region(self) -> Region:
+        """Return the region that exactly one of the options selects.
+
+        The one rule for all commands, with upstream's exit codes: a selector that is missing,
+        doubled, or that cannot be used is a problem with what the command works on (1). Only
+        ``coverage``, which draws the globe without one, takes it for wrong usage (2); see
+        `optional`.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`; exit code 1)
+        """
+        from geotessera.regions import choose_region
+
+        return choose_region(**asdict(self))
+
+    def optional(self, *, usage: bool = False) -> Region | None:
+        """Return the region that one of the options selects; None if none was given.
+
+        Raises
+        ------
+        InputError
+            (a `ValueError`; exit code 1), or with `usage` `UsageError` (2): as `region`.
+        """
+        if not self.given:
+            return None
+        try:
+            return self.region()
+        except InputError as error:
+            if usage:
+                raise UsageError(str(error)) from error
+            raise
+
+
+_ShapesOrOutline = Annotated[
+    str | None,
+    _option(
+        "--region-file",
+        "PATH",
+        "Shapes of a vector file or URL with a CRS: the region, or with a mosaic an outline that "
+        "is drawn.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MapRegionOptions(RegionOptions):
+    """The region of a map; shapes may be an outline on one that is there."""
+
+    region_file: _ShapesOrOutline = None
+
+
+_SHOWN = "Region (at most one): what the map shows"
+_ShownBBox = Annotated[
+    str | None,
+    _option(
+        "--bbox",
+        "W,S,E,N",
+        "Box in WGS84 degrees (west > east crosses the antimeridian), or lon,lat.",
+        _SHOWN,
+    ),
+]
+_ShownTile = Annotated[
+    str | None, _option("--tile", "LON,LAT", "The 0.1° tile that holds a point.", _SHOWN)
+]
+_ShownFile = Annotated[
+    str | None,
+    _option("--region-file", "PATH", "Shapes of a vector file or URL with a CRS.", _SHOWN),
+]
+_ShownCountry = Annotated[
+    str | None, _option("--country", "NAME", "A country's name or ISO code.", _SHOWN)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRegionOptions(RegionOptions):
+    """What a map of tiles shows: all of them, or a region."""
+
+    bbox: _ShownBBox = None
+    tile: _ShownTile = None
+    region_file: _ShownFile = None
+    country: _ShownCountry = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +186,9 @@ class Selection:
 def select_tiles(
     dataset: DatasetOptions,
     year: int,
+    where: RegionOptions,
     *,
     embeddings_dir: Path | None = None,
-    bbox: str | None = None,
-    tile: str | None = None,
-    region_file: str | None = None,
-    country: str | None = None,
 ) -> Selection:
     """Open a dataset and return its tiles of a year in a region.
 
@@ -109,9 +199,8 @@ def select_tiles(
     InputError
         (a `ValueError`) unless exactly one region is given, and if it cannot be used.
     """
-    selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
-    region = region_from(selectors)
-    point = tile if bbox is None else bbox
+    region = where.region()
+    point = where.tile if where.bbox is None else where.bbox
     client = dataset.client(embeddings_dir)
     # By the outline, not its box: a country's box may span the globe.
     tiles = region.select(client.registry.iter_tiles_in_region(region.bbox, year))

@@ -15,26 +15,22 @@ import typer
 from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
-    BBOX,
-    Country,
     DatasetOptions,
     Georeference,
     Jobs,
     Json,
-    RegionFile,
     Resampling,
-    Tile,
     Verbose,
     limit_gdal_cache,
 )
 from geotessera.cli.output import Output
-from geotessera.cli.selectors import optional_region
+from geotessera.cli.selectors import RegionOptions
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
 from geotessera.errors import EmptySelectionError, InputError, TileError
 from geotessera.remote.connections import check_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from geotessera.pca import PcaModel
     from geotessera.pictures import Look, PictureInput, PictureReport
@@ -145,10 +141,7 @@ def visualize(
             help="Tiles on the 10 m grid that they were made on, or where their landmask says."
         ),
     ] = Georeference.snapped,
-    bbox: BBOX = None,
-    tile: Tile = None,
-    region_file: RegionFile = None,
-    country: Country = None,
+    where: RegionOptions = RegionOptions(),
     year: Annotated[
         int | None,
         typer.Option("--year", help="Year of the embeddings. [2024; the only one of a directory]"),
@@ -182,11 +175,10 @@ def visualize(
     # What is not said before GDAL is loaded it does not hear.
     limit_gdal_cache()
     given, target = _paths(paths)
-    regions = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     job = _Job(
         given,
         target,
-        _region(given, regions),
+        _region(given, where),
         year,
         _look(n_components, balance, (percentile_low, percentile_high), with_model=bool(model)),
         model,
@@ -226,8 +218,8 @@ def _paths(paths: list[Path]) -> tuple[Path | None, Path]:
     return given, output
 
 
-def _region(given: Path | None, regions: Mapping[str, Any]) -> Region | None:
-    region = optional_region(regions)
+def _region(given: Path | None, where: RegionOptions) -> Region | None:
+    region = where.optional()
     if region is None and given is None:
         raise UsageError(
             "Missing argument OUTPUT_FILE; of a region, given by --bbox, --tile, --region-file "
@@ -301,7 +293,7 @@ def _rasters(
     if job.source is not None:
         yield _local(job, job.source)
         return
-    from geotessera.pictures.write import workplace
+    from geotessera.remote.partfile import workplace
 
     with workplace(job.output) as directory:
         yield _of_dataset(output, job, dataset, options, directory)

@@ -14,20 +14,17 @@ import typer
 from geotessera.cli.errors import UsageError
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
-    BBOX,
-    Country,
     DatasetOptions,
     Jobs,
     Json,
     Resampling,
-    Tile,
     Verbose,
     Year,
     limit_gdal_cache,
     parse_bands,
 )
 from geotessera.cli.output import Output
-from geotessera.cli.selectors import region_from
+from geotessera.cli.selectors import MapRegionOptions
 from geotessera.cli.serve import bind_port, run_server
 from geotessera.cli.sources import CacheSize, Source, StoreUrl, check_source
 from geotessera.cli.webmap_region import RegionJob, region_picture
@@ -136,19 +133,7 @@ def webmap(
     _gdal: Annotated[
         bool, typer.Option("--use-gdal-raster/--use-gdal2tiles", hidden=True, help=_TOOL)
     ] = False,
-    bbox: BBOX = None,
-    tile: Tile = None,
-    region_file: Annotated[
-        str | None,
-        typer.Option(
-            "--region-file",
-            metavar="PATH",
-            help="Shapes of a vector file or URL with a CRS: the region, or with a mosaic an "
-            "outline that is drawn.",
-            rich_help_panel="Region (exactly one)",
-        ),
-    ] = None,
-    country: Country = None,
+    where: MapRegionOptions = MapRegionOptions(),
     year: Year = 2024,
     bands: Annotated[
         str | None,
@@ -191,7 +176,6 @@ def webmap(
     # What is not said before GDAL is loaded it does not hear.
     limit_gdal_cache()
     began = time.perf_counter()
-    selectors = {"bbox": bbox, "tile": tile, "region_file": region_file, "country": country}
     if min_zoom > max_zoom:
         raise UsageError(f"--min-zoom {min_zoom} is more than --max-zoom {max_zoom}")
     if not tiles and not archive:
@@ -199,7 +183,8 @@ def webmap(
     if not tiles and serve:
         raise UsageError("--serve needs the tiles and the page: leave out --no-tiles")
     if mosaic is not None:
-        _check_mosaic(mosaic, selectors | {"store_url": store_url, "depth": depth, "pca": pca})
+        of_stores = {"--store-url": store_url, "--depth": depth, "--pca": pca}
+        _check_mosaic(mosaic, {**where.given, **of_stores})
         if bands is not None:
             output.note("Warning: --bands does not apply to a mosaic: its colours are shown")
     if directory is None:
@@ -207,7 +192,7 @@ def webmap(
     region, outline = None, None
     if mosaic is None:
         check_source(source)
-        outline = region_from(selectors)
+        outline = where.region()
         region = RegionJob(
             outline,
             directory,
@@ -224,10 +209,10 @@ def webmap(
             check_jobs(jobs),
         )
         region.check()
-    elif region_file is not None:
+    elif where.region_file is not None:
         from geotessera.regions import Region
 
-        outline = Region.from_file(region_file)
+        outline = Region.from_file(where.region_file)
     job = _Job(
         mosaic,
         region,
@@ -263,9 +248,9 @@ def webmap(
             run_server(output, server, job.directory, PAGE, open_page=open_page)
 
 
-def _check_mosaic(mosaic: Path, others: Mapping[str, Any]) -> None:
-    names = ("bbox", "tile", "country", "store_url", "depth", "pca")
-    given = [f"--{name.replace('_', '-')}" for name in names if others[name] not in (None, False)]
+def _check_mosaic(mosaic: Path, options: Mapping[str, object]) -> None:
+    named = [name for name, value in options.items() if value not in (None, False)]
+    given = [name for name in named if name != "--region-file"]  # an outline that is drawn
     if given:
         raise UsageError(
             f"{', '.join(given)} chooses a region, and {mosaic} is there already: give one of both"

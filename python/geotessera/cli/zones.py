@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from geotessera.cli.errors import UsageError
 from geotessera.cli.options import parse_bands
 from geotessera.cli.output import Output, format_bytes
-from geotessera.cli.selectors import region_from
 from geotessera.cli.sources import choose_store, name_of
 from geotessera.errors import DatasetMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from geotessera.cli.options import DatasetOptions
+    from geotessera.cli.selectors import RegionOptions
     from geotessera.regions import Region
     from geotessera.store import GeoTesseraZarr
 
@@ -44,7 +42,7 @@ class ZonesJob:
 def download_zones(
     output: Output,
     dataset: DatasetOptions,
-    region: Mapping[str, Any],
+    selectors: RegionOptions,
     job: ZonesJob,
     *,
     may_read_tiles: bool,
@@ -57,8 +55,8 @@ def download_zones(
         Where results go.
     dataset : DatasetOptions
         Which dataset.
-    region : mapping
-        The region options.
+    selectors : RegionOptions
+        The region.
     job : ZonesJob
         What is wanted.
     may_read_tiles : bool
@@ -66,7 +64,7 @@ def download_zones(
     """
     if not may_read_tiles:
         _check_options(job)
-    chosen = region_from(region)
+    chosen = selectors.region()
     _check_directory(job, dataset, may_read_tiles=may_read_tiles)
     client = choose_store(
         output,
