@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# Shells start what runs in the background without SIGINT, and nohup without SIGHUP: programs
+# that tests start would inherit that, and outlive what is to stop them.
+if threading.current_thread() is threading.main_thread():
+    for _number, _handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (getattr(signal, "SIGHUP", None), lambda *_: None),
+    ):
+        if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+            signal.signal(_number, _handler)
 
 
 @pytest.fixture(scope="session")
