@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from geotessera.remote.http import RetryPolicy
-from geotessera.remote.partfile import is_temporary_name
+from geotessera.remote.temporary import is_temporary_name
 from geotessera.remote.transfer.engine import Group, transfer
 from geotessera.remote.transfer.request import FileRequest
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +28,14 @@ from geotessera.errors import (
 )
 from geotessera.grid import tile_footprint
 from geotessera.mosaic import MosaicPlan, MosaicRaster, grid_around, render
-from geotessera.pictures import Look, make_picture, rasters_below, rasters_of, write
+from geotessera.pictures import Look, make_picture, rasters_below, rasters_of
 from geotessera.pictures import draw as draw_module
 from geotessera.pictures import make as make_module
 from geotessera.pictures.arrays import ArrayRaster
 from geotessera.pictures.excerpt import Excerpt
+from geotessera.pictures.geotiff import PictureFile
 from geotessera.regions import Region
+from geotessera.remote.temporary import is_temporary_name
 from geotessera.sources import NpyTile
 from geotessera.tiles import Tile, discover_tiles
 from geotessera.types import GridSpec, Provenance, Window
@@ -421,7 +425,7 @@ def test_a_picture_that_fails_halfway_leaves_nothing(
     base, _ = two
     monkeypatch.setattr(draw_module, "BLOCK", 64)
     written = []
-    plain = write.PictureFile.write
+    plain = PictureFile.write
 
     def failing(self: Any, window: Window, *rest: Any) -> None:
         written.append(window)
@@ -429,7 +433,7 @@ def test_a_picture_that_fails_halfway_leaves_nothing(
             raise error
         plain(self, window, *rest)
 
-    monkeypatch.setattr(write.PictureFile, "write", failing)
+    monkeypatch.setattr(PictureFile, "write", failing)
     out = tmp_path / "new" / "p.tif"
     with pytest.raises(error):
         picture(base, out)
@@ -445,6 +449,33 @@ def test_a_picture_that_fails_halfway_leaves_nothing(
         picture(base, out)
     assert out.read_text() == "what was there"
     assert list(out.parent.iterdir()) == [out]
+
+
+_KILLED = """
+import os, signal, sys
+from geotessera.pictures import make_picture, rasters_below
+
+def stop(done, total, status):
+    if "drawing" in status or "overviews" in status:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+make_picture(rasters_below(sys.argv[1]).rasters, sys.argv[2], progress=stop)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_what_a_killed_run_left_goes_with_the_next(
+    two: tuple[Path, list[MadeTile]], tmp_path: Path
+) -> None:
+    base, _ = two
+    for name in ("p.tif", "p.png"):
+        command = [sys.executable, "-c", _KILLED, str(base), str(tmp_path / name)]
+        assert subprocess.run(command, check=False).returncode < 0
+    left = [path.name for path in tmp_path.iterdir()]
+    assert len(left) == 1  # of the second run; it took away what the first one left
+    assert is_temporary_name(left[0])
+    picture(base, tmp_path / "q.tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["q.tif"]
 
 
 def test_progress_goes_to_the_end(two: tuple[Path, list[MadeTile]], tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from geotessera.remote.partfile import (
     atomic_path,
     check_writable,
     create_with_parents,
-    is_temporary_name,
+    workplace,
 )
+from geotessera.remote.temporary import is_temporary_name
 
 
 @pytest.fixture
@@ -110,6 +111,19 @@ def test_relative_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         path.write_bytes(b"y")
     assert (tmp_path / "x.bin").read_bytes() == b"x"
     assert (tmp_path / "deep" / "x.bin").read_bytes() == b"y"
+
+
+def test_workplace_goes_with_what_is_in_it_and_round_it(target: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), workplace(target) as directory:  # noqa: PT012
+        assert directory.parent == target.parent
+        assert is_temporary_name(directory.name)
+        (directory / "deep").mkdir()
+        (directory / "deep" / "file").write_bytes(b"x")
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []
+    with workplace(target) as directory:
+        target.write_bytes(b"kept")
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_check_writable_leaves_nothing(tmp_path: Path) -> None:

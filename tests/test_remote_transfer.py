@@ -38,8 +38,8 @@ from geotessera.errors import (
 from geotessera.remote import disk, http, session
 from geotessera.remote.connections import allow, slot
 from geotessera.remote.http import RetryPolicy
-from geotessera.remote.partfile import is_temporary_name
 from geotessera.remote.ranges import BLOCK_BYTES
+from geotessera.remote.temporary import is_temporary_name
 from geotessera.remote.transfer import (
     FileRequest,
     download_file_to_temp,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from geotessera.datasets import EMBEDDINGS_DIR_NAME, LANDMASKS_DIR_NAME
 from geotessera.errors import InputError
 from geotessera.grid import parse_grid_name, tile_to_grid_name
-from geotessera.remote.partfile import is_temporary_name
+from geotessera.remote.temporary import is_temporary_name
 from geotessera.remote.records import FileRecords
 from geotessera.sidecar import check_dataset_dir
 from geotessera.structure import Finding, Kind, LocalFile, Problem, Proof, check_structure

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import InputError
 from geotessera.remote.disk import append_line
-from geotessera.remote.partfile import temporary_stem, writing_to
+from geotessera.remote.partfile import writing_to
+from geotessera.remote.temporary import temporary_stem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

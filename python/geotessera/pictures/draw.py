@@ -13,8 +13,9 @@ from geotessera.export import SOURCE_BANDS_TAG
 from geotessera.mosaic.execute import render
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
-from geotessera.pictures.write import BLOCK, PictureFile, workplace, write_png
-from geotessera.remote.partfile import atomic_path
+from geotessera.pictures.geotiff import BLOCK, PictureFile
+from geotessera.pictures.png import write_png
+from geotessera.remote.partfile import atomic_path, workplace
 from geotessera.sources.geotiff_check import written_whole
 from geotessera.types import Window
 

@@ -15,7 +15,7 @@ from geotessera.export import SOURCE_BANDS_TAG, check_export_options
 from geotessera.pca import PcaModel, Stretch, check_stretch, fit, fit_stretch
 from geotessera.pca.stretch import linear
 from geotessera.pca.strips import each
-from geotessera.pictures.write import PictureFile
+from geotessera.pictures.geotiff import PictureFile
 from geotessera.projection.sources import pixels_of
 from geotessera.remote.partfile import atomic_path
 from geotessera.sources.base import RasterSource

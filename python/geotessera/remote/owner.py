@@ -12,10 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["STALE_SECONDS", "Owner", "boot_id", "is_gone", "this_process"]
+__all__ = ["STALE_SECONDS", "Owner", "boot_id", "is_abandoned", "is_gone", "this_process"]
 
 STALE_SECONDS = 3600.0
 """After so long without a write, a file of another machine counts as left behind."""
+
+_FOREIGN_SECONDS = 86400.0
+"""After so long it may be deleted: of a process on another machine nothing is known."""
 
 
 class Owner(NamedTuple):
@@ -107,3 +110,15 @@ def is_gone(owner: Owner, modified: float) -> bool | None:
     if running is not None:
         return not running
     return None if time.time() - modified > STALE_SECONDS else False
+
+
+def is_abandoned(owner: Owner, modified: float) -> bool:
+    """Return whether nobody needs what a process began: it is gone, or was silent for a day.
+
+    Parameters
+    ----------
+    owner, modified
+        As for `is_gone`.
+    """
+    gone = is_gone(owner, modified)
+    return bool(gone) or (gone is None and time.time() - modified > _FOREIGN_SECONDS)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import secrets
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from geotessera.errors import DiskFullError, ReadOnlyError, UnwritableDestination
+from geotessera.remote.temporary import remove_left_overs, temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,33 +20,17 @@ __all__ = [
     "atomic_path",
     "check_writable",
     "create_with_parents",
-    "is_temporary_name",
-    "temporary_stem",
+    "workplace",
     "writing_to",
 ]
-
-_TEMPORARY = re.compile(r"\..+_tmp_[a-z0-9_]+(\.[^.]+)*")
 
 _KINDS: dict[int | None, type[UnwritableDestination]] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DiskFullError),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ReadOnlyError),
 }
 
-# 255 bytes is the longest name that common file systems take; the rest is ours.
-_LONGEST_STEM = 200
-
 # Others remove our directory only as often as they fail; a dangling link never becomes one.
 _MOST_TRIES = 100
-
-
-def is_temporary_name(name: str) -> bool:
-    """Return whether a file name is that of an unfinished file, which discovery ignores."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def temporary_stem(destination: Path) -> str:
-    """Return as much of a final name as fits into the temporary ones."""
-    return os.fsencode(destination.name)[:_LONGEST_STEM].decode(errors="ignore")
 
 
 @contextmanager
@@ -106,7 +90,8 @@ class PartFile:
 
     Created empty at once, so that an unwritable destination is found before any work
     is done; parents are made. Its mode is what the umask leaves of 0666, as for any
-    file that a user makes. As a context manager it is discarded unless committed.
+    file that a user makes. As a context manager it is discarded unless committed. What
+    processes that were killed left in the directory goes.
 
     Parameters
     ----------
@@ -130,14 +115,14 @@ class PartFile:
 
     def __init__(self, destination: str | os.PathLike[str], *, suffix: str = "") -> None:
         self.destination = Path(destination)
-        name = f".{temporary_stem(self.destination)}_tmp_{secrets.token_hex(6)}{suffix}"
-        self.path = self.destination.with_name(name)
+        self.path = temporary_path(self.destination, suffix)
         self._made: list[Path] = []
         self._open = True
         with writing_to(self.destination):
             if self.destination.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "the target is a directory")
             self._create()
+        remove_left_overs(self.destination.parent)
 
     def _create(self) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -186,7 +171,7 @@ def atomic_path(destination: str | os.PathLike[str], *, suffix: str = "") -> Ite
     Yields
     ------
     Path
-        An empty file ``.<name>_tmp_<random><suffix>`` beside the destination.
+        An empty file beside the destination.
 
     Raises
     ------
@@ -206,6 +191,31 @@ def atomic_path(destination: str | os.PathLike[str], *, suffix: str = "") -> Ite
     with PartFile(destination, suffix=suffix) as part:
         yield part.path
         part.commit()
+
+
+@contextmanager
+def workplace(destination: Path) -> Iterator[Path]:
+    """Yield a hidden directory beside a file that is to be made; it is removed afterwards.
+
+    Parents are made; those that are empty then are removed too. What processes that were
+    killed left beside it goes.
+
+    Raises
+    ------
+    UnwritableDestination
+        If the directory cannot be made.
+    """
+    directory = temporary_path(destination)
+    with writing_to(destination):
+        _, made = create_with_parents(directory, lambda: directory.mkdir(0o700))
+    remove_left_overs(directory.parent)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def check_writable(directory: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera.remote import disk
 from geotessera.remote.lru.entry import RECORD_NAME
-from geotessera.remote.owner import Owner, is_gone, this_process
+from geotessera.remote.owner import Owner, is_abandoned, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,6 @@ SPARE = 16
 BLOCK = 4096
 """Sizes count in blocks, as file systems give them."""
 
-_FOREIGN_SECONDS = 86400.0
 _OWNED = re.compile(r"([0-9a-f]{8})-(\d+)-([0-9a-f]{8})(-[0-9a-f]+)?")
 _TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -177,7 +176,6 @@ class Space:
 
     def _sweep(self) -> None:
         """Delete what processes that are gone left behind."""
-        now = time.time()
         for folder in ("tmp", "in-use"):
             for entry in _listed(self.directory / folder):
                 match = _OWNED.fullmatch(entry.name)
@@ -186,9 +184,7 @@ class Space:
                 owner = Owner(match[1], int(match[2]), match[3])
                 with suppress(OSError):
                     modified = entry.stat(follow_symlinks=False).st_mtime
-                    gone = owner != this_process() and is_gone(owner, modified)
-                    # Of a process on another machine nothing is known: a day is long enough.
-                    if gone or (gone is None and now - modified > _FOREIGN_SECONDS):
+                    if owner != this_process() and is_abandoned(owner, modified):
                         if entry.is_dir(follow_symlinks=False):
                             shutil.rmtree(entry.path, ignore_errors=True)
                         else:

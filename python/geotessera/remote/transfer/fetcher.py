@@ -17,8 +17,8 @@ from geotessera.errors import (
     UnwritableDestination,
 )
 from geotessera.remote.connections import slot
-from geotessera.remote.partfile import temporary_stem
 from geotessera.remote.ranges import spans
+from geotessera.remote.temporary import temporary_stem
 from geotessera.remote.transfer.answer import Answer, NotTheRangeError, ask
 from geotessera.remote.transfer.checks import check_digest, check_length
 from geotessera.remote.transfer.digests import read_into

@@ -18,8 +18,6 @@ import errno
 import json
 import logging
 import os
-import re
-import secrets
 import shutil
 import threading
 import time
@@ -28,9 +26,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.remote import disk
-from geotessera.remote.owner import Owner, is_gone, this_process
-from geotessera.remote.partfile import create_with_parents, temporary_stem, writing_to
+from geotessera.remote.owner import is_gone, this_process
+from geotessera.remote.partfile import create_with_parents, writing_to
 from geotessera.remote.ranges import Remote, missing_runs
+from geotessera.remote.temporary import OwnedName, temporary_path
 from geotessera.remote.transfer.digests import read_into
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_PART = re.compile(r"\.(.+)_tmp_([0-9a-f]{8})_(\d+)_([0-9a-f]{8})_[0-9a-f]{12}\.part", re.DOTALL)
+_PART = ".part"
 _SIDECAR = ".json"
 _FORMAT = 2
 """Of the record; one of another format is not used, nor is its file."""
@@ -81,25 +80,24 @@ def left_overs(directory: Path) -> dict[str, list[LeftOver]]:
     found: dict[str, list[LeftOver]] = {}
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            match = _PART.fullmatch(entry.name.removesuffix(_SIDECAR))
-            if match is None:
-                continue
             path = directory / entry.name.removesuffix(_SIDECAR)
+            name = OwnedName.parse(path.name)
+            if name is None or name.suffix != _PART:
+                continue
             if entry.name.endswith(_SIDECAR) and path.exists():
                 continue  # it is found by the file itself; alone, it is to be deleted
-            gone = _is_left(match, entry)
+            gone = _is_left(name, entry, path)
             if gone is not False:
-                found.setdefault(match[1], []).append(LeftOver(path, certain=gone is True))
+                found.setdefault(name.stem, []).append(LeftOver(path, certain=gone is True))
     return found
 
 
-def _is_left(match: re.Match[str], entry: os.DirEntry[str]) -> bool | None:
-    owner = Owner(match[2], int(match[3]), match[4])
-    if owner == this_process():
+def _is_left(name: OwnedName, entry: os.DirEntry[str], path: Path) -> bool | None:
+    if name.owner == this_process():
         with _mine_lock:
-            return match[0] not in _mine
+            return path.name not in _mine
     try:
-        return is_gone(owner, entry.stat().st_mtime)
+        return is_gone(name.owner, entry.stat().st_mtime)
     except OSError:
         return False
 
@@ -132,10 +130,8 @@ class ResumableFile:
     """
 
     def __init__(self, destination: Path, block: int) -> None:
-        owner = this_process()
-        name = f".{temporary_stem(destination)}_tmp_{owner.host}_{owner.pid}_{owner.start}"
         self.destination = destination
-        self.path = destination.with_name(f"{name}_{secrets.token_hex(6)}.part")
+        self.path = temporary_path(destination, _PART)
         self.block = block
         self.remote: Remote | None = None
         self.whole: dict[int, str] = {}
