@@ -11,6 +11,7 @@ import numpy as np
 from geotessera.errors import InputError
 from geotessera.mosaic.build import plan_files
 from geotessera.mosaic.execute import render
+from geotessera.mosaic.extent import check_filled, check_room
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.placement import on_whole_pixels
@@ -82,8 +83,8 @@ def merge_geotiffs(
     Raises
     ------
     InputError
-        (a `ValueError`) if there is no file, or for a CRS, bounds or compression that cannot
-        be used.
+        (a `ValueError`) if there is no file, for a CRS, bounds or compression that cannot be
+        used, and for files that lie too far apart for one mosaic.
     DatasetMismatchError
         (a `ValueError`) if files are known to hold different datasets, years or bands.
     BandError
@@ -139,12 +140,14 @@ def create_rgb(
     Raises
     ------
     InputError
-        (a `ValueError`) for other than three bands; otherwise as `merge_geotiffs`.
+        (a `ValueError`) for other than three bands, and for a picture that the disk has no room
+        for; otherwise as `merge_geotiffs`.
     """
     chosen = check_bands(bands)
     if chosen is None or len(chosen) != 3:
         raise InputError(f"bands={bands!r}: expected three, for red, green and blue")
     plan = _plan(paths, target_crs, chosen, None)
+    check_room(plan.grid, Path(output_path))
     with (
         Opener() as opener,
         atomic_path(output_path, suffix=".tif") as temporary,
@@ -164,7 +167,10 @@ def _plan(
 ) -> MosaicPlan:
     if isinstance(paths, str | os.PathLike):
         raise InputError(f"{str(paths)!r} is one path: expected a list of paths")
-    return on_whole_pixels(plan_files(paths, crs, bounds=bounds, method="bilinear", bands=bands))
+    plan = plan_files(paths, crs, bounds=bounds, method="bilinear", bands=bands)
+    if bounds is None:
+        check_filled(plan.grid, plan.reaches)
+    return on_whole_pixels(plan)
 
 
 def _pieces(plan: MosaicPlan, opener: Opener, progress: ProgressCallback | None) -> Pieces:

@@ -84,8 +84,8 @@ def create_pca_mosaic(
     Raises
     ------
     InputError
-        (a `ValueError`) if there is no tile, for more components than bands, and for a
-        balance, percentiles or a CRS that cannot be used.
+        (a `ValueError`) if there is no tile, for more components than bands, for a balance,
+        percentiles or a CRS that cannot be used, and for tiles that lie too far apart.
     DatasetMismatchError
         (a `ValueError`) for tiles of different datasets or years.
     FileNotFoundError, FormatError

@@ -8,17 +8,17 @@ levels.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import DatasetMismatchError, EmptySelectionError, InputError
 from geotessera.mosaic.build import plan_like, region_grid
+from geotessera.mosaic.extent import check_filled, check_room
 from geotessera.mosaic.grids import crs_code, grid_around
 from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import check_alike
-from geotessera.mosaic.reach import source_window
+from geotessera.mosaic.reach import reach_of, source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
 from geotessera.pictures.arrays import ArrayRaster
 from geotessera.pictures.draw import write_picture
@@ -43,9 +43,6 @@ _SHOWN = 3
 _KEPT = 192 * 2**20
 """Most that scores may take to be kept in memory from when they are balanced until they are
 drawn: 18 tiles. What is more is projected again, which is slower."""
-
-_SMALLEST = 200
-"""Pixels that a byte has room for at most: those of blocks without a visible pixel."""
 
 _SHARES = (0, 40, 60, 100)
 """Where each pass ends, in hundredths of the whole."""
@@ -161,8 +158,8 @@ def make_picture(
     Raises
     ------
     InputError
-        (a `ValueError`) for arguments that cannot be used, for more components than bands, and
-        for a model of other data.
+        (a `ValueError`) for arguments that cannot be used, for more components than bands, for
+        a model of other data, and for rasters that lie too far apart for one picture.
     DatasetMismatchError
         (a `ValueError`) for rasters, or a model, of different datasets or years.
     EmptySelectionError
@@ -175,7 +172,9 @@ def make_picture(
     provenance = check_alike(rasters)
     tell = _Steps(progress)
     grid = _grid(rasters, crs, resolution, region)
-    _check_room(grid, Path(output))
+    check_room(grid, Path(output))
+    if region is None:
+        check_filled(grid, (reach_of(grid, raster.grid) for raster in rasters))
     parts = _parts(rasters, grid if region is not None else None, mask_water)
     if model is not None:
         check_model(model, rasters[0].band_count, provenance)
@@ -233,18 +232,6 @@ def _check_count(n_components: int, bands: int) -> None:
         raise InputError(
             f"{n_components} components were asked for, and the rasters have {bands} bands: "
             "there are no more components than bands"
-        )
-
-
-def _check_room(grid: GridSpec, output: Path) -> None:
-    """Refuse a picture that no compression makes small enough, before hours of work."""
-    place = next(one for one in output.absolute().parents if one.exists())
-    free = shutil.disk_usage(place).free
-    if grid.height * grid.width > _SMALLEST * max(free, 2**20):
-        raise InputError(
-            f"a picture of {grid.width:,} × {grid.height:,} pixels has no room in {place}, where "
-            f"{free / 1e9:,.1f} GB are free: its resolution of {grid.transform[0]:g} is in units "
-            f"of the CRS, choose a larger one"
         )
 
 
