@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Server, Target
+from geotessera.benchmark.operations.calls import pair
 
 __all__ = ["OPERATIONS"]
 
@@ -16,11 +17,11 @@ OPERATIONS = (
     Operation(
         "download.tls",
         "download nine tiles over TLS, 30 ms and 100 MB/s a connection",
-        (Call(OURS, "downloads.download"), Call("upstream", "downloads.download")),
+        pair("downloads.download"),
         TILES,
         (BYTES, "byte"),
         rounds=1,
-        setup=(*LISTED, Call("upstream", "downloads.list_only")),
+        setup=pair("downloads.list_only"),
         server=Server("mirror", latency=0.03, bandwidth=100e6, tls=True),
         bounds=BOTH,
         targets=(Target(3, "faster", 4),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Target
+from geotessera.benchmark.operations.calls import pair
 
 __all__ = ["OPERATIONS"]
 
@@ -15,11 +16,7 @@ DOWNLOADED = 983e6
 
 def _written(bands: int, compress: str) -> tuple[Call, ...]:
     options = {"bands": bands, "compress": compress}
-    return (
-        Call(OURS, "exports.geotiffs", options),
-        Call("upstream", "exports.geotiffs", options),
-        Call("gdal", "exports.rasterio", options),
-    )
+    return *pair("exports.geotiffs", **options), Call("gdal", "exports.rasterio", options)
 
 
 OPERATIONS = (

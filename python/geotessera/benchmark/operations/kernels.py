@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from geotessera.benchmark.machine import processors
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Target
+from geotessera.benchmark.operations.calls import by_threads, pair
 
-__all__ = ["OPERATIONS", "thread_counts"]
+__all__ = ["OPERATIONS"]
 
 VALUES = 1115 * 690 * 128
 BANDS = [0, 1, 2, 7]
-
-
-def thread_counts() -> list[int]:
-    """Return 1, 2, 4 … and all processors."""
-    every = processors()
-    return sorted({1 << k for k in range(every.bit_length())} | {every})
-
-
-def _pair(task: str, **options: object) -> tuple[Call, Call]:
-    return Call(OURS, task, options), Call("upstream", task, options)
 
 
 OPERATIONS = (
     Operation(
         "import.package",
         "import geotessera",
-        _pair("kernels.import_package"),
+        pair("kernels.import_package"),
         rounds=1,
         targets=(Target(2, "faster", 8),),
     ),
     Operation(
         "import.client",
         "import it and make a client of local tiles",
-        _pair("kernels.import_and_construct"),
+        pair("kernels.import_and_construct"),
         worlds=("tiles",),
         rounds=1,
     ),
@@ -40,7 +30,7 @@ OPERATIONS = (
         "dequantize.fresh",
         "dequantise a tile of 1115 × 690 × 128 into fresh memory",
         (
-            *_pair("kernels.dequantize"),
+            *pair("kernels.dequantize"),
             Call("numpy", "kernels.dequantize_numpy"),
             Call("numba", "kernels.dequantize_numba"),
         ),
@@ -53,7 +43,7 @@ OPERATIONS = (
         "dequantize.out",
         "the same with out=, as loops should (upstream has none: fresh memory)",
         (
-            *_pair("kernels.dequantize", out=True),
+            *pair("kernels.dequantize", out=True),
             Call("numpy", "kernels.dequantize_numpy", {"out": True}),
             Call("numba", "kernels.dequantize_numba", {"out": True}),
         ),
@@ -89,16 +79,7 @@ OPERATIONS = (
     Operation(
         "dequantize.threads",
         "dequantise with out=, by number of threads",
-        tuple(
-            Call(
-                OURS,
-                "kernels.dequantize",
-                {"out": True},
-                {"GEOTESSERA_NUM_THREADS": str(count)},
-                at=count,
-            )
-            for count in thread_counts()
-        ),
+        by_threads("kernels.dequantize", out=True),
         unit=(VALUES, "value"),
         rounds=20,
         axis="threads",
@@ -106,7 +87,7 @@ OPERATIONS = (
     Operation(
         "fetch.local",
         "fetch_embedding of a local tile",
-        (*_pair("kernels.fetch"), Call("numpy", "kernels.fetch_numpy")),
+        (*pair("kernels.fetch"), Call("numpy", "kernels.fetch_numpy")),
         worlds=("tiles",),
         unit=(1, "tile"),
         bounds=(Bound("touch_all", "result"),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Target
-from geotessera.benchmark.operations.kernels import thread_counts
+from geotessera.benchmark.operations.calls import by_threads, pair
 
 __all__ = ["OPERATIONS"]
 
@@ -11,10 +11,6 @@ TILES = ("tiles",)
 RESULT = (Bound("touch_all", "result"),)
 PIXELS = 3.3e6
 """Of four tiles."""
-
-
-def _pair(**options: object) -> tuple[Call, Call]:
-    return Call(OURS, "mosaics.fetch", options), Call("upstream", "mosaics.fetch", options)
 
 
 def _gdal(crs: str, resampling: str, quantized: bool) -> Call:
@@ -26,7 +22,7 @@ OPERATIONS = (
     Operation(
         "mosaic.small",
         "fetch_mosaic_for_region of a village (2 km), EPSG:4326",
-        _pair(box="small", crs="EPSG:4326"),
+        pair("mosaics.fetch", box="small", crs="EPSG:4326"),
         TILES,
         (3.2e4, "pixel"),
         rounds=3,
@@ -35,7 +31,7 @@ OPERATIONS = (
     Operation(
         "mosaic.utm",
         "fetch_mosaic_for_region of four tiles, their own UTM zone",
-        _pair(box="four", crs="EPSG:32631"),
+        pair("mosaics.fetch", box="four", crs="EPSG:32631"),
         TILES,
         (PIXELS, "pixel"),
         rounds=1,
@@ -48,7 +44,7 @@ OPERATIONS = (
     Operation(
         "mosaic.4326",
         "the same in EPSG:4326, bilinear",
-        _pair(box="four", crs="EPSG:4326"),
+        pair("mosaics.fetch", box="four", crs="EPSG:4326"),
         TILES,
         (PIXELS, "pixel"),
         rounds=1,
@@ -88,16 +84,7 @@ OPERATIONS = (
     Operation(
         "mosaic.threads",
         "four tiles in EPSG:4326, bilinear, by number of threads",
-        tuple(
-            Call(
-                OURS,
-                "mosaics.fetch",
-                {"box": "four", "crs": "EPSG:4326"},
-                {"GEOTESSERA_NUM_THREADS": str(count)},
-                at=count,
-            )
-            for count in thread_counts()
-        ),
+        by_threads("mosaics.fetch", box="four", crs="EPSG:4326"),
         TILES,
         (PIXELS, "pixel"),
         rounds=1,

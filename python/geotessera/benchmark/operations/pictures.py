@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Call, Operation, Target
+from geotessera.benchmark.operations.calls import pair
 
 __all__ = ["OPERATIONS"]
-
-
-def _pair(task: str, **options: object) -> tuple[Call, Call]:
-    return Call(OURS, task, options), Call("upstream", task, options)
 
 
 OPERATIONS = (
     Operation(
         "picture.visualize",
         "geotessera visualize of nine local tiles (ours of every pixel, upstream's of 100,000)",
-        _pair("pictures.visualize"),
+        pair("pictures.visualize"),
         ("tiles",),
         (7.4e6, "pixel"),
         rounds=1,
@@ -40,7 +37,7 @@ OPERATIONS = (
     Operation(
         "picture.coverage",
         "coverage map of a registry of 4.6 million rows",
-        _pair("pictures.coverage"),
+        pair("pictures.coverage"),
         ("planet",),
         (4.6e6, "row"),
         rounds=1,
@@ -53,7 +50,7 @@ OPERATIONS = (
     Operation(
         "picture.texture",
         "texture of the same for a globe",
-        _pair("pictures.texture"),
+        pair("pictures.texture"),
         ("planet",),
         (4.6e6, "row"),
         rounds=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Call, Operation, Target
+from geotessera.benchmark.operations.calls import pair
 
 __all__ = ["OPERATIONS"]
 
@@ -10,15 +11,11 @@ WARM = (Call(OURS, "registries.query", {"box": "city"}),)
 """The index is built by the first use, which is another operation."""
 
 
-def _pair(task: str, **options: object) -> tuple[Call, Call]:
-    return Call(OURS, task, options), Call("upstream", task, options)
-
-
 OPERATIONS = (
     Operation(
         "registry.open",
         "open a registry of 4.6 million rows",
-        _pair("registries.open_registry"),
+        pair("registries.open_registry"),
         ("planet",),
         (4.6e6, "row"),
         rounds=1,
@@ -28,7 +25,7 @@ OPERATIONS = (
     Operation(
         "registry.city",
         "find the tiles of a city",
-        _pair("registries.query", box="city"),
+        pair("registries.query", box="city"),
         ("planet",),
         rounds=200,
         setup=WARM,

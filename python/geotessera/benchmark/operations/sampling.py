@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Server, Target
-from geotessera.benchmark.operations.kernels import thread_counts
+from geotessera.benchmark.operations.calls import by_threads, pair
 
 __all__ = ["OPERATIONS"]
 
@@ -11,15 +11,11 @@ TILES = ("tiles",)
 RESULT = (Bound("touch_all", "result"),)
 
 
-def _pair(task: str, **options: object) -> tuple[Call, Call]:
-    return Call(OURS, task, options), Call("upstream", task, options)
-
-
 OPERATIONS = (
     Operation(
         "sampling.first",
         "the first call of a process: 1,000 points over nine local tiles",
-        _pair("sampling.local", count=1000, form="tuples"),
+        pair("sampling.local", count=1000, form="tuples"),
         TILES,
         (1000, "point"),
         rounds=1,
@@ -29,7 +25,7 @@ OPERATIONS = (
     Operation(
         "sampling.metadata",
         "100,000 points over nine local tiles, with metadata",
-        _pair("sampling.local", count=100_000, form="tuples", metadata=True),
+        pair("sampling.local", count=100_000, form="tuples", metadata=True),
         TILES,
         (1e5, "point"),
         rounds=3,
@@ -40,7 +36,7 @@ OPERATIONS = (
     Operation(
         "sampling.tuples",
         "a million points over nine local tiles, as tuples",
-        _pair("sampling.local", count=1_000_000, form="tuples"),
+        pair("sampling.local", count=1_000_000, form="tuples"),
         TILES,
         (1e6, "point"),
         rounds=3,
@@ -51,7 +47,7 @@ OPERATIONS = (
     Operation(
         "sampling.array",
         "the same points as an array",
-        _pair("sampling.local", count=1_000_000),
+        pair("sampling.local", count=1_000_000),
         TILES,
         (1e6, "point"),
         rounds=3,
@@ -107,16 +103,7 @@ OPERATIONS = (
     Operation(
         "sampling.threads",
         "a million points as an array, by number of threads",
-        tuple(
-            Call(
-                OURS,
-                "sampling.local",
-                {"count": 1_000_000},
-                {"GEOTESSERA_NUM_THREADS": str(count)},
-                at=count,
-            )
-            for count in thread_counts()
-        ),
+        by_threads("sampling.local", count=1_000_000),
         TILES,
         (1e6, "point"),
         rounds=3,

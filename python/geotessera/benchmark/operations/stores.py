@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Server, Target
+from geotessera.benchmark.operations.calls import pair
 
 __all__ = ["OPERATIONS"]
 
 STORE = ("store",)
 RESULT = (Bound("touch_all", "result"),)
+SENT = (Bound("request", "requests"), Bound("http", "sent"))
 FAR = Server("store", "objects", latency=0.03)
-
-
-def _pair(task: str, **options: object) -> tuple[Call, Call]:
-    return Call(OURS, task, options), Call("upstream", task, options)
 
 
 OPERATIONS = (
     Operation(
         "store.open",
         "open a local store, and a zone as an xarray Dataset",
-        _pair("stores.open_store"),
+        pair("stores.open_store"),
         STORE,
         rounds=1,
         targets=(Target(5, "faster", 5),),
@@ -27,7 +25,7 @@ OPERATIONS = (
     Operation(
         "store.probe",
         "probe a place again",
-        _pair("stores.probe"),
+        pair("stores.probe"),
         STORE,
         rounds=20,
         targets=(Target(5, "faster", 20),),
@@ -36,7 +34,7 @@ OPERATIONS = (
     Operation(
         "store.points.1k",
         "1,000 points in 4 shards",
-        _pair("stores.points", name="1k"),
+        pair("stores.points", name="1k"),
         STORE,
         (1000, "point"),
         rounds=3,
@@ -46,7 +44,7 @@ OPERATIONS = (
     Operation(
         "store.points.spread",
         "1,000 points in 40 shards",
-        _pair("stores.points", name="spread"),
+        pair("stores.points", name="spread"),
         STORE,
         (1000, "point"),
         rounds=3,
@@ -55,7 +53,7 @@ OPERATIONS = (
     Operation(
         "store.points.100k",
         "100,000 points in 4 shards",
-        _pair("stores.points", name="100k"),
+        pair("stores.points", name="100k"),
         STORE,
         (1e5, "point"),
         rounds=3,
@@ -66,7 +64,7 @@ OPERATIONS = (
     Operation(
         "store.region",
         "read_region, 2000 × 2000 × 128",
-        _pair("stores.region"),
+        pair("stores.region"),
         STORE,
         (4e6, "pixel"),
         rounds=1,
@@ -77,24 +75,24 @@ OPERATIONS = (
     Operation(
         "store.http",
         "1,000 points in 4 shards over HTTP, 30 ms, the first call",
-        _pair("stores.points", name="1k"),
+        pair("stores.points", name="1k"),
         STORE,
         (1000, "point"),
         rounds=1,
         server=FAR,
-        bounds=(Bound("request", "requests"), Bound("http", "sent")),
+        bounds=SENT,
         targets=(Target(5, "faster", 2),),
         agree=1e-6,
     ),
     Operation(
         "store.http.spread",
         "1,000 points in 40 shards over HTTP",
-        _pair("stores.points", name="spread"),
+        pair("stores.points", name="spread"),
         STORE,
         (1000, "point"),
         rounds=1,
         server=FAR,
-        bounds=(Bound("request", "requests"), Bound("http", "sent")),
+        bounds=SENT,
         agree=1e-6,
     ),
     Operation(
