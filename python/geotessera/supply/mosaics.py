@@ -150,12 +150,14 @@ class TileRasters:
         depth = found._depth(local)
         for tile in wanted:
             there = descriptors.get(tile)
-            if there is None:
-                files = local_tile_files(directory, tile)
-                there = NpyTile(*files, provenance=Provenance(*dataset, tile.year))
             if isinstance(there, NpyTile):
                 there = replace(there, georeference=georeference)
-            found.tiles[tile] = found._raster(tile, there, depth)
+            if there is not None:
+                found.tiles[tile] = MosaicRaster.of(there, tile=(tile.lon, tile.lat))
+                continue
+            files = local_tile_files(directory, tile)
+            later = NpyTile(*files, georeference, Provenance(*dataset, tile.year))
+            found.tiles[tile] = _of_missing(tile, later, depth)
         return found
 
     def _depth(self, local: Path | None) -> int:
@@ -170,18 +172,6 @@ class TileRasters:
             raise IncompleteMosaicError({_name(tile): report.failed[tile]})
         return depth_of(self.registry, tile, self.directory) or 0
 
-    def _raster(self, tile: TileId, there: NpyTile | GeoTiff, depth: int) -> MosaicRaster:
-        centre = tile.lon, tile.lat
-        if tile not in self.missing:
-            return MosaicRaster.of(there, tile=centre)
-        assert isinstance(there, NpyTile)
-        with suppress(FileNotFoundError):
-            return MosaicRaster.of(there, tile=centre, band_count=depth)
-        grid: GridSpec = tile_footprint(*centre)
-        if there.georeference == "snapped":
-            grid = snap(grid)
-        return MosaicRaster(there, grid, depth, provenance=there.provenance)
-
     def download_bytes(self) -> int:
         """Return the published size of what is not local, landmasks apart."""
         sizes = self.registry.get_tile_file_size, self.registry.get_scales_file_size
@@ -191,6 +181,17 @@ class TileRasters:
                 with suppress(GeoTesseraError):
                     total += size(*tile)
         return total
+
+
+def _of_missing(tile: TileId, later: NpyTile, depth: int) -> MosaicRaster:
+    """Return the raster of a tile whose arrays are to come, by its landmask or else its cell."""
+    centre = tile.lon, tile.lat
+    with suppress(FileNotFoundError):
+        return MosaicRaster.of(later, tile=centre, band_count=depth)
+    grid: GridSpec = tile_footprint(*centre)
+    if later.georeference == "snapped":
+        grid = snap(grid)
+    return MosaicRaster(later, grid, depth, provenance=later.provenance)
 
 
 def _drop_another_dataset(directory: Path, local: Path | None, dataset: tuple[str, str]) -> None:
