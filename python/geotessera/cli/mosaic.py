@@ -15,11 +15,14 @@ from geotessera.cli.errors import PROBLEMS, UsageError
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     BandsText,
+    Clip,
     DatasetOptions,
     Georeference,
+    GeoreferenceOption,
     Jobs,
     Json,
     Resampling,
+    Resolution,
     Verbose,
     Year,
     limit_gdal_cache,
@@ -27,7 +30,7 @@ from geotessera.cli.options import (
 )
 from geotessera.cli.output import Output, format_bytes
 from geotessera.cli.selectors import RegionOptions
-from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
+from geotessera.cli.sources import SourceOptions
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError, InputError
 from geotessera.remote.connections import check_jobs
 from geotessera.sizes import parse_size
@@ -113,10 +116,7 @@ def mosaic(
             metavar="CRS", help="Of the mosaic, such as EPSG:3035; the UTM zone of most tiles."
         ),
     ] = None,
-    resolution: Annotated[
-        float | None,
-        typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
-    ] = None,
+    resolution: Resolution = None,
     method: Annotated[
         Resampling,
         typer.Option(
@@ -141,18 +141,11 @@ def mosaic(
             "X.tif and X_scales.tif, or two arrays of a store.",
         ),
     ] = False,
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Leave pixels outside the region's outline empty.")
-    ] = False,
+    clip: Clip = False,
     compress: Annotated[
         str, typer.Option(metavar="zstd|deflate|lzw|none", help="Compression of GeoTIFFs.")
     ] = "zstd",
-    georeference: Annotated[
-        Georeference,
-        typer.Option(
-            help="Tiles on the 10 m grid that they were made on, or where their landmask says."
-        ),
-    ] = Georeference.snapped,
+    georeference: GeoreferenceOption = Georeference.snapped,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="What the process may use, such as 500MB.")
     ] = "2GB",
@@ -171,9 +164,7 @@ def mosaic(
         bool, typer.Option("--dry-run", help="Print the plan and the size; write nothing.")
     ] = False,
     dataset: DatasetOptions = DatasetOptions(),
-    source: Source = "auto",
-    store_url: StoreUrl = None,
-    cache_size: CacheSize = None,
+    pixels: SourceOptions = SourceOptions(),
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -209,7 +200,7 @@ def mosaic(
     limit_gdal_cache()
     began = time.perf_counter()
     region, grid = _region(job, where)
-    options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
+    options = pixels.client_options(dataset, tiles=embeddings_dir)
     if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
     registry = dataset.client(embeddings_dir, **options).registry

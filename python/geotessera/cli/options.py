@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BandsText",
     "CacheTiles",
+    "Clip",
     "DatasetOptions",
     "Georeference",
+    "GeoreferenceOption",
     "Jobs",
     "Json",
     "Resampling",
+    "Resolution",
     "Verbose",
     "Year",
     "limit_gdal_cache",
@@ -57,6 +60,20 @@ BandsText = Annotated[
     str | None,
     typer.Option(
         "--bands", metavar="I,J,…", help="Zero-based bands in this order; all by default."
+    ),
+]
+Resolution = Annotated[
+    float | None,
+    typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
+]
+Clip = Annotated[
+    bool, typer.Option("--clip", help="Leave pixels outside the region's outline empty.")
+]
+GeoreferenceOption = Annotated[
+    Georeference,
+    typer.Option(
+        "--georeference",
+        help="Tiles on the 10 m grid that they were made on, or where their landmask says.",
     ),
 ]
 _Version = Annotated[

@@ -20,7 +20,7 @@ from geotessera.cli.options import (
     parse_bands,
 )
 from geotessera.cli.output import Output, format_bytes
-from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
+from geotessera.cli.sources import SourceOptions
 from geotessera.errors import InputError, RegistryError, TileError
 
 if TYPE_CHECKING:
@@ -102,9 +102,7 @@ def sample(
     ] = _Fetch.auto,
     cache_tiles: CacheTiles = None,
     dataset: DatasetOptions = DatasetOptions(),
-    source: Source = "auto",
-    store_url: StoreUrl = None,
-    cache_size: CacheSize = None,
+    pixels: SourceOptions = SourceOptions(),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -118,7 +116,7 @@ def sample(
     years = list(dict.fromkeys(year or [2024]))
     chosen = parse_bands(bands)
     _check(out, chosen, cache_tiles)
-    options = client_options(source, dataset, store_url, cache_size, tiles=tiles)
+    options = pixels.client_options(dataset, tiles=tiles)
     if cache_tiles is not None:
         options.setdefault("cache_tiles", cache_tiles)
     began = time.perf_counter()

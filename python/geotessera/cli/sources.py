@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheSize",
     "Source",
+    "SourceOptions",
     "StoreUrl",
     "check_source",
     "choose_store",
-    "client_options",
     "name_of",
     "reads_store",
 ]
@@ -90,44 +90,47 @@ def reads_store(source: str, dataset: DatasetOptions, store_url: str | None) -> 
     return store_url is not None or (known is not None and known.npy is None)
 
 
-def client_options(
-    source: str,
-    dataset: DatasetOptions,
-    store_url: str | None,
-    cache_size: str | None = None,
-    *,
-    tiles: Path | None = None,
-) -> dict[str, Any]:
-    """Return the keywords of `geotessera.GeoTessera` that choose where pixels come from.
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Where pixels come from: the options of a command that reads tiles or a store."""
 
-    With ``auto`` a store is read if one is named, and where the dataset has no tiles.
+    source: Source = "auto"
+    store_url: StoreUrl = None
+    cache_size: CacheSize = None
 
-    Parameters
-    ----------
-    source, store_url, cache_size
-        As they were given.
-    dataset : DatasetOptions
-        Which dataset.
-    tiles : Path, optional
-        Directory of tiles that was named; it belongs to tiles.
+    def client_options(
+        self, dataset: DatasetOptions, *, tiles: Path | None = None
+    ) -> dict[str, Any]:
+        """Return the keywords of `geotessera.GeoTessera` that choose where pixels come from.
 
-    Raises
-    ------
-    UsageError
-        For options that do not go together.
-    """
-    if not reads_store(source, dataset, store_url):
-        for name, value in (("--store-url", store_url), ("--cache-size", cache_size)):
-            if value is not None:
-                raise UsageError(f"{name} belongs to Zarr stores: leave out --source tiles")
-        return {}
-    for name, path in (("--registry-dir", dataset.registry_dir), ("a directory of tiles", tiles)):
-        if path is not None:
-            raise UsageError(f"{name} belongs to tiles: leave it out, or use --source tiles")
-    options: dict[str, Any] = {"source": "zarr", "store_url": store_url}
-    if cache_size is not None:
-        options["cache_tiles"] = cache_size
-    return options
+        With ``auto`` a store is read if one is named, and where the dataset has no tiles.
+
+        Parameters
+        ----------
+        dataset : DatasetOptions
+            Which dataset.
+        tiles : Path, optional
+            Directory of tiles that was named; it belongs to tiles.
+
+        Raises
+        ------
+        UsageError
+            For options that do not go together.
+        """
+        if not reads_store(self.source, dataset, self.store_url):
+            of_stores = {"--store-url": self.store_url, "--cache-size": self.cache_size}
+            for name, value in of_stores.items():
+                if value is not None:
+                    raise UsageError(f"{name} belongs to Zarr stores: leave out --source tiles")
+            return {}
+        of_tiles = {"--registry-dir": dataset.registry_dir, "a directory of tiles": tiles}
+        for name, path in of_tiles.items():
+            if path is not None:
+                raise UsageError(f"{name} belongs to tiles: leave it out, or use --source tiles")
+        options: dict[str, Any] = {"source": "zarr", "store_url": self.store_url}
+        if self.cache_size is not None:
+            options["cache_tiles"] = self.cache_size
+        return options
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,20 @@ import typer
 from geotessera.cli.errors import UsageError, describe
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
+    Clip,
     DatasetOptions,
     Georeference,
+    GeoreferenceOption,
     Jobs,
     Json,
     Resampling,
+    Resolution,
     Verbose,
     limit_gdal_cache,
 )
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import RegionOptions
-from geotessera.cli.sources import CacheSize, Source, StoreUrl, client_options
+from geotessera.cli.sources import SourceOptions
 from geotessera.errors import EmptySelectionError, InputError, TileError
 from geotessera.remote.connections import check_jobs
 
@@ -116,10 +119,7 @@ def visualize(
     save_model: Annotated[
         Path | None, typer.Option("--save-model", help="Where to save components and colours.")
     ] = None,
-    resolution: Annotated[
-        float | None,
-        typer.Option(help="Side of a pixel in units of the CRS; about the tiles' 10 m."),
-    ] = None,
+    resolution: Resolution = None,
     method: Annotated[
         Resampling,
         typer.Option("--resampling", help="A weighted mean of four pixels, or the nearest one."),
@@ -128,19 +128,12 @@ def visualize(
         bool,
         typer.Option("--mask-water", help="Leave out what the landmask calls water."),
     ] = False,
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Leave pixels outside the region's outline empty.")
-    ] = False,
+    clip: Clip = False,
     png: Annotated[
         bool,
         typer.Option("--png", help="Write a PNG, its world file and its CRS beside the GeoTIFF."),
     ] = False,
-    georeference: Annotated[
-        Georeference,
-        typer.Option(
-            help="Tiles on the 10 m grid that they were made on, or where their landmask says."
-        ),
-    ] = Georeference.snapped,
+    georeference: GeoreferenceOption = Georeference.snapped,
     where: RegionOptions = RegionOptions(),
     year: Annotated[
         int | None,
@@ -154,9 +147,7 @@ def visualize(
         ),
     ] = None,
     dataset: DatasetOptions = DatasetOptions(),
-    source: Source = "auto",
-    store_url: StoreUrl = None,
-    cache_size: CacheSize = None,
+    pixels: SourceOptions = SourceOptions(),
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -194,13 +185,13 @@ def visualize(
         check_jobs(jobs),
     )
     _check(job)
-    if given is not None and (embeddings_dir or store_url or source != "auto"):
+    if given is not None and (embeddings_dir or pixels.store_url or pixels.source != "auto"):
         raise UsageError(
             "--embeddings-dir, --store-url and --source belong to regions of a dataset: leave "
             "out INPUT_PATH"
         )
     loaded = _load(job)
-    options = client_options(source, dataset, store_url, cache_size, tiles=embeddings_dir)
+    options = pixels.client_options(dataset, tiles=embeddings_dir)
     if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
     with _rasters(output, job, dataset, options) as found:

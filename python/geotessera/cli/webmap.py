@@ -26,7 +26,7 @@ from geotessera.cli.options import (
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import MapRegionOptions
 from geotessera.cli.serve import bind_port, run_server
-from geotessera.cli.sources import CacheSize, Source, StoreUrl, check_source
+from geotessera.cli.sources import SourceOptions, check_source
 from geotessera.cli.webmap_region import RegionJob, region_picture
 from geotessera.errors import InputError
 from geotessera.remote.connections import check_jobs
@@ -155,9 +155,7 @@ def webmap(
         typer.Option(help="Directory of tiles to read, and to keep what is fetched of a region."),
     ] = None,
     dataset: DatasetOptions = DatasetOptions(),
-    source: Source = "auto",
-    store_url: StoreUrl = None,
-    cache_size: CacheSize = None,
+    pixels: SourceOptions = SourceOptions(),
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -183,7 +181,7 @@ def webmap(
     if not tiles and serve:
         raise UsageError("--serve needs the tiles and the page: leave out --no-tiles")
     if mosaic is not None:
-        of_stores = {"--store-url": store_url, "--depth": depth, "--pca": pca}
+        of_stores = {"--store-url": pixels.store_url, "--depth": depth, "--pca": pca}
         _check_mosaic(mosaic, {**where.given, **of_stores})
         if bands is not None:
             output.note("Warning: --bands does not apply to a mosaic: its colours are shown")
@@ -191,7 +189,7 @@ def webmap(
         directory = Path("tessera_webmap" if mosaic is None else f"{mosaic.stem}_webmap")
     region, outline = None, None
     if mosaic is None:
-        check_source(source)
+        check_source(pixels.source)
         outline = where.region()
         region = RegionJob(
             outline,
@@ -203,9 +201,9 @@ def webmap(
             force,
             embeddings_dir,
             dataset,
-            source,
-            store_url,
-            cache_size,
+            pixels.source,
+            pixels.store_url,
+            pixels.cache_size,
             check_jobs(jobs),
         )
         region.check()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from geotessera.cli.errors import PROBLEMS, UsageError, describe
-from geotessera.cli.sources import choose_store, client_options
+from geotessera.cli.sources import SourceOptions, choose_store
 from geotessera.datasets import find_dataset
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError
 
@@ -204,9 +204,8 @@ def _rasters(output: Output, job: RegionJob, where: dict[str, Any], work: Path) 
     if where["source"] == "zarr" and dataset.cache_dir is None and not dataset.offline:
         # Pixels are read three times, and should come once.
         dataset = replace(dataset, cache_dir=work / "cache")
-    options = client_options(
-        where["source"], dataset, where.get("store_url"), job.cache_size, tiles=job.embeddings_dir
-    )
+    chosen = SourceOptions(where["source"], where.get("store_url"), job.cache_size)
+    options = chosen.client_options(dataset, tiles=job.embeddings_dir)
     registry = dataset.client(job.embeddings_dir, **options).registry
     tiles = job.region.select(registry.iter_tiles_in_region(job.region.bbox, job.year))
     if not tiles:
