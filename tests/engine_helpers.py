@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geotessera.remote.http import RetryPolicy
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geotessera.remote.transfer.engine import GroupResult
-    from geotessera.testing.server import LoopbackServer
+    from geotessera.testing.server import Fault, LoopbackServer
 
 BLOCK, SPAN = 256, 1024
 
 FAST = RetryPolicy(
-    connect_timeout=2, read_timeout=0.3, backoff=0.001, body_pauses=(0.001,) * 3, longest_wait=0.01
+    connect_timeout=20, read_timeout=20, backoff=0.001, body_pauses=(0.001,) * 3, longest_wait=0.01
 )
+
+
+def policy_for(fault: Fault, policy: RetryPolicy = FAST) -> RetryPolicy:
+    """Return a policy that waits for silence only where there is some: machines pause too."""
+    return replace(policy, read_timeout=fault.seconds / 4) if fault.seconds else policy
+
 
 NAMES = ("grid_0.15_52.05.tiff", "grid_0.15_52.05_scales.npy", "grid_0.15_52.05.npy")
 SIZES = (100, 1500, 9000)

@@ -7,6 +7,7 @@ import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,14 +21,15 @@ from geotessera.remote.objects.chunk_cache import DEFAULT_LIMIT, CachedReader, c
 from geotessera.remote.objects.reader_store import zarr_store
 from geotessera.testing import SampleStore
 from geotessera.testing.server import Fault, LoopbackServer
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 QUICK = RetryPolicy(
-    connect_timeout=2.0,
-    read_timeout=0.3,
+    connect_timeout=20.0,
+    read_timeout=20.0,
     retries=1,
     backoff=0.01,
     body_pauses=(0.01,),
@@ -55,8 +57,10 @@ def shards(store: SampleStore) -> list[str]:
     return [str(path.relative_to(store.path)) for path in found if path.is_file()][:6]
 
 
-def cached(server: LoopbackServer, place: Path, **options: Any) -> CachedReader:
-    made = open_reader(server.url, cache_dir=place, policy=QUICK, **options)
+def cached(
+    server: LoopbackServer, place: Path, policy: RetryPolicy = QUICK, **options: Any
+) -> CachedReader:
+    made = open_reader(server.url, cache_dir=place, policy=policy, **options)
     assert isinstance(made, CachedReader)
     return made
 
@@ -265,7 +269,8 @@ def test_failures_are_not_kept(
     ):
         server.clear()
         server.add(fault)
-        made = cached(server, tmp_path)
+        policy = replace(QUICK, read_timeout=0.3) if fault.seconds else QUICK
+        made = cached(server, tmp_path, policy=policy)
         for asked in (
             lambda made=made: made.get("zarr.json"),
             lambda made=made: made.get_suffix(shards[0], INDEX),
@@ -388,7 +393,7 @@ def test_processes_share_it(
         processes = [context.Process(target=_process, args=arguments) for _ in range(count)]
         for process in processes:
             process.start()
-        found = [queue.get(timeout=60) for _ in processes]
+        found = [queue.get(timeout=PATIENCE) for _ in processes]
         for process in processes:
             process.join()
         assert all(data == expected for data, _ in found)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -34,6 +33,7 @@ from geotessera.remote.records import FileRecords
 from geotessera.testing import SampleWorld
 from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.verify import verify_directory
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import os
@@ -81,7 +81,7 @@ FAULTS: dict[str, tuple[Fault, type[Exception] | None]] = {
 QUICK = RetryPolicy(
     read_timeout=20, retries=1, backoff=0.001, longest_wait=0.01, body_pauses=(0.001, 0.001)
 )
-IMPATIENT = replace(QUICK, read_timeout=0.5, body_pauses=(0.001,))
+IMPATIENT = replace(QUICK, read_timeout=0.7, body_pauses=(0.001,))
 
 
 def use(policy: RetryPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_two_processes_and_sixteen_threads_fill_one_directory(
             thread.start()
         for thread in threads:
             thread.join()
-        assert [child.wait(60) for child in children] == [0, 0]
+        assert [child.wait(PATIENCE) for child in children] == [0, 0]
     assert results == [True] * 16
     assert_right(world, out)
     assert litter(out) == []
@@ -312,8 +312,5 @@ def test_the_next_tiles_come_while_the_caller_works(world: SampleWorld, tmp_path
         gt = GeoTessera(base_url=server.url, cache_dir=tmp_path / "cache")
         stream = gt.fetch_embeddings([one.tile for one in world.tiles])
         next(stream)
-        end = time.monotonic() + 20
-        while not server.count("*grid_24.05_83.65.npy") and time.monotonic() < end:
-            time.sleep(0.01)
-        assert server.count("*grid_24.05_83.65.npy")
+        until(lambda: server.count("*grid_24.05_83.65.npy"))
         assert next(stream)[1] == 24.05

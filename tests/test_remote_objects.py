@@ -18,6 +18,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine_helpers import policy_for
 from geotessera import errors as e
 from geotessera.datasets import TESSERA_MIRROR_S3_HTTP_URL, TESSERA_MIRROR_URL
 from geotessera.remote import connections
@@ -34,14 +35,15 @@ from geotessera.remote.objects.routing import GATEWAY_ENV, base_of
 from geotessera.remote.objects.s3 import S3Reader
 from geotessera.testing import SampleStore
 from geotessera.testing.server import Fault, LoopbackServer
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 QUICK = RetryPolicy(
-    connect_timeout=2.0,
-    read_timeout=0.3,
+    connect_timeout=20.0,
+    read_timeout=20.0,
     retries=2,
     backoff=0.01,
     body_pauses=(0.01, 0.01),
@@ -67,10 +69,8 @@ def shard(store: SampleStore) -> str:
 @pytest.fixture(autouse=True)
 def _gives_back_connections() -> Iterator[None]:
     yield
-    end = time.monotonic() + 5  # threads that were told to stop may still do so
-    while connections._connections.used and time.monotonic() < end:
-        time.sleep(0.01)
-    assert connections._connections.used == 0
+    # Threads that were told to stop may still do so.
+    until(lambda: not connections._connections.used)
 
 
 @pytest.fixture
@@ -325,13 +325,14 @@ def test_nothing_is_asked_for_when_opening(server: LoopbackServer) -> None:
 def test_ranges_are_read_at_once_and_connections_kept(
     server: LoopbackServer, shard: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.latency = 0.03
-    ranges = [(shard, 10 * number, 3) for number in range(64)]
+    server.latency = 0.2
+    ranges = [(shard, 10 * number, 3) for number in range(32)]
     made = open_reader(server.url, policy=QUICK, jobs=16)
     made.get_ranges(ranges)
     assert 8 <= server.peak <= 16
     assert server.connections <= 16
     before = server.connections
+    server.latency = 0.02
     made.get_ranges(ranges)
     assert server.connections == before
     monkeypatch.setenv("GEOTESSERA_RANGE_JOBS", "2")
@@ -345,10 +346,7 @@ def test_batches_ahead_are_begun_before_they_are_wanted(server: LoopbackServer, 
     batches = [[(shard, 100 * number, 5)] for number in range(5)]
     ahead = open_reader(server.url, policy=QUICK).get_ranges_ahead(batches)
     next(ahead)
-    time_out = time.monotonic() + 5
-    while len(server.requests) < 2 and time.monotonic() < time_out:
-        time.sleep(0.01)
-    assert len(server.requests) == 2
+    until(lambda: len(server.requests) >= 2)
     ahead.close()  # type: ignore[attr-defined]
     assert len(server.requests) == 2
 
@@ -372,8 +370,8 @@ PASSING = {
     "truncated": Fault("truncate", times=1, after=5),
     "empty": Fault("truncate", times=1, after=0),
     "reset": Fault("reset", times=1, after=5),
-    "stalled": Fault("stall", times=1, after=5, seconds=1.0),
-    "slow to answer": Fault("latency", times=1, seconds=1.0),
+    "stalled": Fault("stall", times=1, after=5, seconds=1.6),
+    "slow to answer": Fault("latency", times=1, seconds=1.6),
     "slow": Fault("bandwidth", rate=2e6),
     "longer than sent": Fault("wrong-length", times=1, extra=9),
     "shorter than sent": Fault("wrong-length", times=1, extra=-9),
@@ -393,7 +391,7 @@ FINAL: dict[str, tuple[Fault, type[Exception]]] = {
     "strange": (Fault("status", status=418), e.HTTPStatusError),
     "truncated": (Fault("truncate", after=5), e.TruncatedError),
     "reset": (Fault("reset", after=5), e.TruncatedError),
-    "stalled": (Fault("stall", after=5, seconds=1.0), e.UnreachableError),
+    "stalled": (Fault("stall", after=5, seconds=1.6), e.UnreachableError),
     "longer than sent": (Fault("wrong-length", extra=9), e.TruncatedError),
     "redirected for ever": (Fault("redirect", location="/loop"), e.TransferError),
 }
@@ -426,7 +424,7 @@ def test_passing_faults_leave_no_trace(
     if name == "another range" and what == "metadata":
         pytest.skip("a whole object has no range to be wrong")
     server.add(PASSING[name])
-    made = open_reader(server.url, policy=QUICK, jobs=1)
+    made = open_reader(server.url, policy=policy_for(PASSING[name], QUICK), jobs=1)
     right = three_kinds(store, shard)[what][2]
     if name == "longer than sent" and what != "metadata":
         # It also says in another header how many bytes there are.
@@ -449,7 +447,7 @@ def test_lasting_faults_are_clear_errors_and_are_not_remembered(
 ) -> None:
     fault, kind = FINAL[name]
     server.add(fault)
-    made = open_reader(server.url, policy=QUICK, jobs=2)
+    made = open_reader(server.url, policy=policy_for(fault, QUICK), jobs=2)
     if name == "longer than sent" and what != "metadata":
         kind = e.TransferError  # the headers contradict each other
     with pytest.raises(kind, match=r"127\.0\.0\.1"):
@@ -537,20 +535,21 @@ def test_a_failure_ends_the_batch_at_once(server: LoopbackServer, shard: str) ->
 
 
 def test_cancelling_cuts_connections(server: LoopbackServer, shard: str) -> None:
-    server.add(Fault("stall", after=1, seconds=30))
-    made = open_reader(server.url, policy=replace(QUICK, read_timeout=20), jobs=4)
+    server.add(Fault("stall", after=1, seconds=100))
+    made = open_reader(server.url, policy=replace(QUICK, read_timeout=100), jobs=4)
     pending = made.begin([(shard, 9 * number, 5) for number in range(8)])
-    while len(server.requests) < 4:
-        time.sleep(0.01)
+    until(lambda: len(server.requests) >= 4)
+    began = time.monotonic()
     pending.cancel()
-    end = time.monotonic() + 5
-    while time.monotonic() < end and any(
-        thread.name.startswith("geotessera-") and thread.is_alive()
-        for thread in threading.enumerate()
-        if thread.name.removeprefix("geotessera-").isdecimal()
-    ):
-        time.sleep(0.01)
-    assert time.monotonic() < end
+    until(
+        lambda: (
+            not any(
+                thread.name.removeprefix("geotessera-").isdecimal()
+                for thread in threading.enumerate()
+            )
+        )
+    )
+    assert time.monotonic() - began < 50
     assert len(server.requests) == 4
 
 
@@ -649,7 +648,7 @@ def test_public_buckets_need_no_credentials(
         (Fault("status", status=403), e.ForbiddenError, 1),
         (Fault("status", status=503), e.ThrottledError, 1 + QUICK.retries),
         (Fault("truncate", after=3), e.TruncatedError, 1 + len(QUICK.body_pauses)),
-        (Fault("stall", after=3, seconds=1), e.TransferError, 1 + len(QUICK.body_pauses)),
+        (Fault("stall", after=3, seconds=1.6), e.TransferError, 1 + len(QUICK.body_pauses)),
         (Fault("no-range"), NoRangesError, 1),
     ],
 )
@@ -663,7 +662,7 @@ def test_buckets_fail_as_servers_do(
 ) -> None:
     with LoopbackServer(store.path.parent, faults=[fault]) as server:
         use_endpoint(monkeypatch, server)
-        made = open_reader("s3://store", policy=QUICK)
+        made = open_reader("s3://store", policy=policy_for(fault, QUICK))
         with pytest.raises(kind, match="s3://store"):
             made.get_range(shard, 0, 50)
         assert len(server.requests) == requests

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from engine_helpers import policy_for
 from geotessera.errors import (
     ChecksumMismatchError,
     DiskFullError,
@@ -71,7 +72,7 @@ def waits() -> Waits:
 
 @pytest.fixture
 def policy(waits: Waits) -> RetryPolicy:
-    return waits.policy(read_timeout=1)
+    return waits.policy(read_timeout=20)
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_connections_are_kept_alive(
         Fault("reset", times=1),
         Fault("corrupt", times=1, after=0),
         Fault("corrupt", times=1, after=len(BODY) - 1),
-        Fault("stall", times=1, seconds=3),
+        Fault("stall", times=1, seconds=2),
         Fault("wrong-length", times=1),
         Fault("wrong-length", times=1, extra=-1),
     ],
@@ -174,7 +175,9 @@ def test_bad_body_is_fetched_again(
     waits: Waits,
 ) -> None:
     server.add(fault)
-    done = fetch_file(with_sha256(wanted) if with_hash else wanted, policy=policy)
+    done = fetch_file(
+        with_sha256(wanted) if with_hash else wanted, policy=policy_for(fault, policy)
+    )
     assert wanted.dest.read_bytes() == BODY
     assert done.sha256 == SHA256
     assert waits == [1.0]
@@ -259,8 +262,8 @@ def test_bandwidth_and_latency_only_slow_down(
     server: LoopbackServer, wanted: FileRequest, waits: Waits
 ) -> None:
     # Longer than the read timeout in all: slow transfers that go on are healthy.
-    server.add(Fault("bandwidth", rate=len(BODY) / 0.9), Fault("latency", seconds=0.05))
-    fetch_file(wanted, policy=waits.policy(read_timeout=0.6))
+    server.add(Fault("bandwidth", rate=len(BODY) / 1.5), Fault("latency", seconds=0.05))
+    fetch_file(wanted, policy=waits.policy(read_timeout=1.2))
     assert wanted.dest.read_bytes() == BODY
     assert len(server.requests) == 1
 
@@ -304,8 +307,8 @@ def test_encoding_that_was_not_asked_for_is_undone(
         (Fault("wrong-length"), TruncatedError, 4),
         (Fault("corrupt"), ChecksumMismatchError, 4),
         (Fault("wrong-length", extra=-1), ChecksumMismatchError, 4),
-        (Fault("stall", seconds=2), UnreachableError, 4),
-        (Fault("latency", seconds=2), UnreachableError, 6),
+        (Fault("stall", seconds=1), UnreachableError, 4),
+        (Fault("latency", seconds=1), UnreachableError, 6),
         (Fault("status", status=503), ThrottledError, 6),
         (Fault("status", status=429), ThrottledError, 6),
         (Fault("status", status=400), HTTPStatusError, 1),
@@ -336,7 +339,7 @@ def test_lasting_fault(
         wanted.dest.write_bytes(old)
     server.add(fault)
     with pytest.raises(error) as caught:
-        fetch_file(wanted, policy=waits.policy(read_timeout=0.05 if fault.seconds else 5))
+        fetch_file(wanted, policy=policy_for(fault, waits.policy(read_timeout=20)))
     assert type(caught.value) is error
     assert isinstance(caught.value, OSError)
     assert caught.value.url == wanted.url
@@ -733,7 +736,7 @@ def test_faults_of_long_files(
     long: FileRequest,
     tmp_path: Path,
 ) -> None:
-    policy = replace(QUICK, read_timeout=0.3)
+    policy = policy_for(fault, QUICK)
     long.dest.parent.mkdir(parents=True)
     long.dest.write_bytes(b"old")
     server.add(replace(fault, times=None if lasting else 1))
