@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
 from geotessera import _native
-from geotessera.tiff.fields import one_tile
+from geotessera.tiff.images import one_tile
 
 SIDE = 16
 

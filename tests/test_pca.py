@@ -292,6 +292,35 @@ def test_colours_of_another_region_are_its_own(fitted: Any) -> None:
     assert calls == [(0, 2), (1, 2), (2, 2)]
 
 
+@pytest.mark.parametrize("method", pca.METHODS)
+@pytest.mark.parametrize("odd", [(np.inf,) * 3, (0, -np.inf, 0), (np.nan, 1e30, 0), (0, 0, np.inf)])
+def test_scores_that_are_not_finite_balance_nothing(method: str, odd: tuple[float, ...]) -> None:
+    scores = np.random.default_rng(3).normal(size=(20, 30, 3)).astype(np.float32)
+    scores[-2:, :, :] = odd
+    found = pca.fit_stretch(None, [scores], method).thresholds
+    np.testing.assert_array_equal(found, pca.fit_stretch(None, [scores[:-2]], method).thresholds)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(scores[-1, 0], np.float32(odd))  # the caller's, as they were
+    with pytest.raises(InputError, match="no valid pixel"):
+        pca.fit_stretch(None, [scores[-2:]], method)
+
+
+@pytest.mark.parametrize("method", pca.METHODS)
+def test_scores_that_are_no_float32_balance_nothing(method: str) -> None:
+    """Pixels that a model was not fitted to may lie beyond all float32 when they are projected."""
+    model = pca.fit([block(1)], standardize=False)
+    pixels = np.random.default_rng(0).uniform(-1, 1, (40, 30, 12)).astype(np.float32)
+    pixels[:4] *= np.float32(3e38)
+    scores = model.project(pixels)
+    odd = np.isinf(scores).any(axis=-1)
+    assert odd.any()
+    found = pca.fit_stretch(model, [pixels], method).thresholds
+    np.testing.assert_array_equal(
+        found, pca.fit_stretch(None, [scores[~odd][None]], method).thresholds
+    )
+    assert np.isfinite(found).all()
+
+
 def test_balances_that_there_are_not() -> None:
     model = pca.fit([block(1)])
     with pytest.raises(InputError, match="histogram, percentile, adaptive"):

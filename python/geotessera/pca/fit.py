@@ -10,14 +10,16 @@ import numpy as np
 from geotessera.errors import InputError
 from geotessera.pca.model import PcaModel
 from geotessera.pca.moments import Moments
-from geotessera.pca.strips import each, strips
+from geotessera.pca.sources import each
+from geotessera.pca.strips import strips
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from geotessera.pca.strips import Opened, Pixels
+    from geotessera.pca.sources import Pixels
+    from geotessera.pca.strips import Opened
     from geotessera.types import ProgressCallback
 
 __all__ = ["check_components", "fit"]

@@ -11,7 +11,8 @@ from geotessera import _native
 from geotessera.errors import InputError
 from geotessera.pca.distribution import order_statistics
 from geotessera.pca.moments import Moments
-from geotessera.pca.strips import as_block, each, strips
+from geotessera.pca.sources import each
+from geotessera.pca.strips import as_block, strips
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.pca.model import PcaModel
-    from geotessera.pca.strips import Pixels
+    from geotessera.pca.sources import Pixels
     from geotessera.types import ProgressCallback
 
 __all__ = ["METHODS", "Stretch", "check_stretch", "fit_stretch", "linear"]
@@ -80,7 +81,7 @@ def fit_stretch(
         What makes scores; None if the sources hold scores already.
     sources : iterable
         As for `geotessera.pca.fit`; each is read twice, once for the adaptive method. Of scores,
-        float32 blocks or arrays.
+        float32 blocks or arrays. A pixel of which a score is not finite is left out.
     method : {"histogram", "percentile", "adaptive"}
         Each level for as many pixels as any other; or in equal steps between two percentiles;
         or in equal steps between 2.5 standard deviations below and above the mean.
@@ -109,11 +110,11 @@ def fit_stretch(
         for pixels in each(listed, report, "Balancing colours"):
             for strip in strips(pixels):
                 if model is None:
-                    yield strip.values  # type: ignore[misc]  # checked above
+                    yield _whole(strip.values)  # type: ignore[arg-type]  # checked above
                     continue
                 shape = (strip.grid.height, strip.grid.width, count)
                 out = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
-                yield model.project(strip, out)
+                yield _whole(model.project(strip, out))
 
     if method == "adaptive":
         moments = Moments(count)
@@ -156,6 +157,16 @@ def _scores_in(sources: Sequence[Pixels]) -> int:
     if len(blocks) < len(sources) or any(one.quantized or one.layout != "hwc" for one in blocks):
         raise InputError("scores are float32 blocks or arrays of shape (row, column, component)")
     return blocks[0].band_count if blocks else 1
+
+
+def _whole(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return scores with nothing of a pixel of which one is not finite: it counts nowhere."""
+    # As fast as memory, other than a look at each pixel's few scores; no sum of these is too large.
+    sums = scores @ np.full(scores.shape[-1], 2.0**-20, np.float32)
+    missing = ~np.isfinite(sums)
+    if np.isnan(scores[missing]).all():
+        return scores
+    return np.where(missing[..., None], np.float32(np.nan), scores)
 
 
 def _evenly(total: int) -> NDArray[np.int64]:

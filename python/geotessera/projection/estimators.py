@@ -10,7 +10,8 @@ import numpy as np
 from geotessera import _native
 from geotessera.errors import InputError
 from geotessera.pca import fit
-from geotessera.pca.strips import as_block, each, kernel_arguments, strips
+from geotessera.pca.sources import each
+from geotessera.pca.strips import as_block, kernel_arguments, strips
 from geotessera.projection.sources import pixels_of
 
 if TYPE_CHECKING:

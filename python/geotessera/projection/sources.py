@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotessera.pca.strips import each
+from geotessera.pca.sources import each
 from geotessera.pictures.arrays import ArrayRaster
 from geotessera.sources.base import RasterSource
 from geotessera.sources.floats import as_float

@@ -13,8 +13,8 @@ from geotessera.datasets import dataset_tags
 from geotessera.errors import DatasetMismatchError, InputError
 from geotessera.export import SOURCE_BANDS_TAG, check_export_options
 from geotessera.pca import PcaModel, Stretch, check_stretch, fit, fit_stretch
+from geotessera.pca.sources import each
 from geotessera.pca.stretch import linear
-from geotessera.pca.strips import each
 from geotessera.pictures.geotiff import PictureFile
 from geotessera.projection.sources import pixels_of
 from geotessera.remote.partfile import atomic_path
@@ -207,7 +207,7 @@ def _extent(model: PcaModel, pixels: RasterSource) -> tuple[NDArray[Any], NDArra
     high = -low
     for _, strip in read_strips(pixels):
         scores = model.project(strip)
-        valid = scores[~np.isnan(scores[..., 0])]
+        valid = scores[np.isfinite(scores).all(axis=-1)]
         if len(valid):
             low, high = np.minimum(low, valid.min(0)), np.maximum(high, valid.max(0))
     return np.where(low <= high, low, 0.0), np.where(low <= high, high, 0.0)

@@ -1,8 +1,8 @@
 """GeoTIFFs written block by block, by many threads; GDAL describes them and reads them back."""
 
 from geotessera.tiff.codecs import COMPRESSIONS, Codec
-from geotessera.tiff.fields import describe
 from geotessera.tiff.file import BLOCK, Blocks, MemoryBlocks, TiffFile, row_major
+from geotessera.tiff.images import describe
 from geotessera.tiff.single import write_geotiff
 
 __all__ = [

@@ -134,7 +134,7 @@ def _unzstd(data: bytes | memoryview) -> bytes:
 def _lzw_decode(data: bytes, size: int) -> bytes:
     from rasterio.io import MemoryFile
 
-    from geotessera.tiff.fields import one_tile
+    from geotessera.tiff.images import one_tile
 
     # GDAL's LZW has no other door than a TIFF: bytes are the one band of a raster of one tile.
     side = 16

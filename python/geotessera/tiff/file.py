@@ -19,7 +19,8 @@ import numpy as np
 from geotessera.remote.disk import write_at
 from geotessera.remote.partfile import writing_to
 from geotessera.tiff.codecs import COMPRESSIONS
-from geotessera.tiff.fields import BIG, GHOST, Form, Image, form_of, image_fields, serialize
+from geotessera.tiff.fields import BIG, Form, form_of, serialize
+from geotessera.tiff.images import GHOST, Image, image_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

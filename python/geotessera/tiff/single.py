@@ -11,8 +11,8 @@ import numpy as np
 from geotessera import _native
 from geotessera.remote.partfile import PartFile, atomic_path
 from geotessera.tiff.codecs import Codec
-from geotessera.tiff.fields import describe
 from geotessera.tiff.file import BLOCK, MemoryBlocks, TiffFile, row_major
+from geotessera.tiff.images import describe
 from geotessera.types import Window
 
 if TYPE_CHECKING:
