@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotessera.access.ranged_tiles import RangedTiles
 from geotessera.access.tile_cache import TileCache, cache_limit, tiles_cache
 from geotessera.access.tile_store import TileStore
 from geotessera.datasets import (
@@ -31,7 +32,6 @@ from geotessera.errors import (
 from geotessera.grid import tile_from_world, tile_to_grid_name
 from geotessera.grouping import PointGroups, group_points
 from geotessera.points import parse_points
-from geotessera.ranged import RangedTiles
 from geotessera.registry import Registry
 from geotessera.remote.ahead import work_ahead
 from geotessera.remote.lru import FileCache
@@ -228,6 +228,10 @@ class GeoTessera:
 
     def _choose_directory(self, directory: StrPath | None) -> None:
         self._embeddings_dir = Path.cwd() if directory is None else Path(directory)
+        self._keeps = directory is not None
+        self._open_stores()
+
+    def _open_stores(self) -> None:
         if self.source == "zarr":
             from geotessera.access.cell_store import CellStore
 
@@ -236,17 +240,27 @@ class GeoTessera:
             self._store = self._ranged = cells
             return
         cache = None
-        if directory is None and self._cache_limit is not None:
+        if not self._keeps and self._cache_limit is not None:
             files = FileCache(tiles_cache(self.registry.cache_dir), self._cache_limit)
             cache = TileCache(self.registry, files, origin=self._origin)
         self._store = TileStore(
             self.registry,
             self._embeddings_dir,
             origin=self._origin,
-            keeps=directory is not None,
+            keeps=self._keeps,
             cache=cache,
         )
         self._ranged = RangedTiles(self.registry, self._store)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is open: a copy, and another process, opens its own."""
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_store", "_ranged")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open_stores()
 
     @property
     def embeddings_dir(self) -> Path:

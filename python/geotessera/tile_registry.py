@@ -107,6 +107,15 @@ class TileRegistry:
         self._tables: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what was read: a copy, and another process, reads its own."""
+        state = vars(self) | {"_tables": OrderedDict()}
+        return {name: value for name, value in state.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     def __repr__(self) -> str:
         return f"TileRegistry({self.url!r})"
 

@@ -229,6 +229,9 @@ class CellRegistry(Registry):
         self._lock = threading.Lock()
         self._table: Any = None
 
+    def _reopen(self) -> None:
+        self._index = CellIndex(self.store)  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return f"CellRegistry({self.version!r}, {self.variant!r}, {self.store.location!r})"
 

@@ -144,6 +144,25 @@ class TileRegistry:
             self.logger.warning("The cached registry was damaged (%s): fetched anew", error)
             return attempt()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is open: a copy, and another process, opens its own."""
+        state = vars(self) | {"_landmask_index": None, "_landmask_error": None, "_table": None}
+        state["_landmasks_due"] = -math.inf
+        if self.manifest_path.exists():  # whatever directory the other process works in
+            state["manifest_path"] = self.manifest_path.absolute()
+        return {name: value for name, value in state.items() if name not in ("_lock", "_index")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """Open the index again, without asking a server for what is still there."""
+        if not self.manifest_path.exists():  # another machine
+            self.manifest_path = self._files.embeddings()
+        self._index = self._opened(self.manifest_path, "embeddings", self.variant)
+
     def __repr__(self) -> str:
         return f"Registry({self.version!r}, {self.variant!r}, {str(self.manifest_path)!r})"
 
