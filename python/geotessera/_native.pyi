@@ -40,6 +40,7 @@ __all__ = [
     "shard_indexes",
     "simd_level",
     "stretch_scores",
+    "sum_squares",
     "tally_scores",
     "unproject",
 ]
@@ -199,6 +200,9 @@ def resample_picture(
     method: Method = "bilinear",
 ) -> None: ...
 def halve_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def sum_squares(
+    pixels: NDArray[np.uint8], times: int, row: int = 0, col: int = 0
+) -> NDArray[np.uint64]: ...
 def encode_tiles(pixels: NDArray[np.uint8], side: int = 256) -> list[bytes | None]: ...
 
 @final

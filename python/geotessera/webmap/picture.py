@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from geotessera import _native
 from geotessera.errors import FormatError, InputError
 from geotessera.mosaic.transforms import transform
 from geotessera.sources.tiff import grid_of
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 
     from geotessera.types import Method
 
+    type Pixels = NDArray[np.uint8]
+
 __all__ = ["Picture"]
 
 _PLACES = 5
 """Places a side at which the size of a picture's pixels is measured."""
 
+_GRAIN, _AT_ONCE = 512, 2048
+"""Where a picture is finer than the map: sides of what is made at once, and of what is read for
+it, in pixels; 8 MB and 16 MB."""
 
 _SELF_CONTAINED = ("GTiff", "JPEG", "PNG", "WEBP")
 """GDAL's drivers whose pixels are in the file, and in those beside it."""
@@ -106,8 +112,7 @@ class Picture:
         side = self._side()
         if side is None:
             return 1
-        times = math.floor(pixel / side * (1 + 1e-9))
-        return max(1, min(times, self.grid.height, self.grid.width))
+        return max(1, math.floor(pixel / side * (1 + 1e-9)))
 
     @property
     def finest_zoom(self) -> int:
@@ -138,16 +143,17 @@ class Picture:
         return float(sides.max())
 
     def reduced(self, times: int) -> GridSpec:
-        """Return the grid whose pixels are `times` × `times` of the picture's."""
+        """Return the grid whose pixels are `times` × `times` of the picture's.
+
+        Those of the last row and column may reach beyond the picture.
+        """
         a, b, c, d, e, f = self.grid.transform
-        shape = self.grid.height // times, self.grid.width // times
+        shape = -(-self.grid.height // times), -(-self.grid.width // times)
         return GridSpec(
             self.grid.epsg_or_wkt, (a * times, b * times, c, d * times, e * times, f), *shape
         )
 
-    def read(
-        self, window: Window, times: int = 1, method: Method = "bilinear"
-    ) -> NDArray[np.uint8]:
+    def read(self, window: Window, times: int = 1, method: Method = "bilinear") -> Pixels:
         """Read pixels: (rows, columns, 4), red, green, blue and alpha; zero where transparent.
 
         Parameters
@@ -155,26 +161,83 @@ class Picture:
         window : Window
             Which pixels of the grid `reduced` by `times`.
         times : int
-            So many pixels a side become one: their mean, or for ``"nearest"`` one of them.
+            So many pixels a side become one: their mean, weighted by alpha, and as opaque as
+            the share of them that is visible; for ``"nearest"`` the one in the middle.
         method : {"bilinear", "nearest"}
         """
-        from rasterio.enums import Resampling
+        with self._dataset() as dataset:
+            if times == 1:
+                return self._pixels(dataset, window)
+            # GDAL would take them from overviews, of which nobody knows how they were made,
+            # and shows what is partly visible as opaque.
+            make = self._middles if method == "nearest" else self._means
+            pixels = np.empty((window.height, window.width, 4), np.uint8)
+            for part in _grains(window, _GRAIN, striped=self._is_striped(dataset)):
+                row, col = part.row - window.row, part.col - window.col
+                pixels[row : row + part.height, col : col + part.width] = make(dataset, part, times)
+            return pixels
+
+    def _pixels(self, dataset: Any, window: Window) -> Pixels:
         from rasterio.windows import Window as RasterioWindow
 
         row, col, height, width = window
-        part = RasterioWindow(col * times, row * times, width * times, height * times)
-        how = Resampling.nearest if method == "nearest" or times == 1 else Resampling.average
+        part = RasterioWindow(col, row, width, height)
         pixels = np.empty((height, width, 4), np.uint8)
-        with self._dataset() as dataset:
-            # Into the picture itself; grey fills the first band, and is copied then.
-            colours = pixels[..., : len(self._bands)].transpose(2, 0, 1)
-            dataset.read(self._bands, window=part, out=colours, resampling=how)
-            alpha = dataset.dataset_mask(window=part, out_shape=(height, width), resampling=how)
+        # Into the picture itself; grey fills the first band, and is copied then.
+        dataset.read(
+            self._bands, window=part, out=pixels[..., : len(self._bands)].transpose(2, 0, 1)
+        )
+        alpha = dataset.dataset_mask(window=part)
         if len(self._bands) == 1:
             pixels[..., 1:3] = pixels[..., :1]
         pixels[..., 3] = alpha
         pixels[alpha == 0] = 0
         return pixels
+
+    def _means(self, dataset: Any, window: Window, times: int) -> Pixels:
+        sums = np.zeros((window.height, window.width, 4), np.uint64)
+        for part in self._below(dataset, window, times):
+            found = _native.sum_squares(
+                self._pixels(dataset, part), times, part.row % times, part.col % times
+            )
+            row, col = part.row // times - window.row, part.col // times - window.col
+            sums[row : row + found.shape[0], col : col + found.shape[1]] += found
+        alpha = sums[..., 3:]
+        # Rounded as coarser zooms are.
+        pixels = np.empty(sums.shape, np.uint8)
+        pixels[..., 3:] = (alpha + times**2 // 2) // times**2
+        pixels[..., :3] = (sums[..., :3] + alpha // 2) // np.maximum(alpha, 1)
+        pixels[pixels[..., 3] == 0] = 0
+        return pixels
+
+    def _middles(self, dataset: Any, window: Window, times: int) -> Pixels:
+        rows, cols = (
+            np.minimum(np.arange(first, first + count) * times + times // 2, size - 1)
+            for first, count, size in (
+                (window.row, window.height, self.grid.height),
+                (window.col, window.width, self.grid.width),
+            )
+        )
+        pixels = np.zeros((window.height, window.width, 4), np.uint8)
+        for part in self._below(dataset, window, times):
+            down = np.flatnonzero((rows >= part.row) & (rows < part.row + part.height))
+            across = np.flatnonzero((cols >= part.col) & (cols < part.col + part.width))
+            if len(down) and len(across):
+                found = self._pixels(dataset, part)
+                at = np.ix_(rows[down] - part.row, cols[across] - part.col)
+                pixels[np.ix_(down, across)] = found[at]
+        return pixels
+
+    def _below(self, dataset: Any, window: Window, times: int) -> Iterator[Window]:
+        """Yield the picture's pixels below a window of larger ones, as many as are read at once."""
+        row, col = window.row * times, window.col * times
+        bottom = min((window.row + window.height) * times, self.grid.height)
+        right = min((window.col + window.width) * times, self.grid.width)
+        whole = Window(row, col, bottom - row, right - col)
+        return _grains(whole, _AT_ONCE, striped=self._is_striped(dataset))
+
+    def _is_striped(self, dataset: Any) -> bool:
+        return int(dataset.block_shapes[0][1]) >= self.grid.width
 
     def close(self) -> None:
         """Close the file."""
@@ -186,6 +249,16 @@ class Picture:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _grains(window: Window, side: int, *, striped: bool) -> Iterator[Window]:
+    """Yield parts of a window, of about `side` × `side` pixels, along the blocks of most files."""
+    bottom, right = window.row + window.height, window.col + window.width
+    high, wide = (max(1, side * side // window.width), right) if striped else (side, side)
+    for top in range(window.row - window.row % high, bottom, high):
+        for left in range(window.col - window.col % wide, right, wide):
+            row, col = max(top, window.row), max(left, window.col)
+            yield Window(row, col, min(top + high, bottom) - row, min(left + wide, right) - col)
 
 
 def _files(path: Path, dataset: Any) -> list[Path] | None:

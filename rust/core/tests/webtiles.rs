@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use geotessera_core::resample::Method;
 use geotessera_core::view::{View, ViewMut};
-use geotessera_core::webtiles::{encode, halve, resample};
+use geotessera_core::webtiles::{encode, halve, resample, sum_squares, touched};
 use proptest::prelude::*;
 
 fn bytes(out: Vec<MaybeUninit<u8>>) -> Vec<u8> {
@@ -72,6 +72,37 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sums_of_squares_are_those_of_their_pixels(
+        pixels in picture(7 * 9),
+        times in 1usize..12,
+        row in 0usize..12,
+        col in 0usize..12,
+    ) {
+        let first = [row % times, col % times];
+        let [rows, cols] = touched([7, 9], times, first).unwrap();
+        let mut out = vec![MaybeUninit::uninit(); rows * cols * 4];
+        sum_squares(
+            View::new("pixels", &pixels, [7, 9, 4]).unwrap(),
+            times,
+            first,
+            ViewMut::new("out", &mut out, [rows, cols, 4]).unwrap(),
+        )
+        .unwrap();
+        let mut wanted = vec![0u64; rows * cols * 4];
+        for (at, pixel) in pixels.chunks(4).enumerate() {
+            let square = (at / 9 + first[0]) / times * cols + (at % 9 + first[1]) / times;
+            let alpha = u64::from(pixel[3]);
+            for band in 0..4 {
+                let value = if band < 3 { u64::from(pixel[band]) } else { 1 };
+                wanted[square * 4 + band] += alpha * value;
+            }
+        }
+        // SAFETY: the kernel fills its output.
+        let found: Vec<u64> = out.into_iter().map(|s| unsafe { s.assume_init() }).collect();
+        prop_assert_eq!(found, wanted);
     }
 
     #[test]
@@ -206,4 +237,12 @@ fn sizes_that_do_not_fit_are_refused() {
     let nodes = View::new("nodes", &nodes, [2, 2, 2]).unwrap();
     let target = ViewMut::new("out", &mut out, [4, 4, 4]).unwrap();
     assert!(resample(view(), nodes, 2, Method::Nearest, target).is_err());
+    for (times, first) in [(0, [0, 0]), (2, [2, 0]), (2, [0, 9])] {
+        assert!(touched([3, 4], times, first).is_err());
+    }
+    assert!(touched([usize::MAX, 4], 2, [1, 0]).is_err());
+    assert_eq!(touched([0, 4], 3, [1, 1]).unwrap(), [0, 2]);
+    let mut sums = vec![MaybeUninit::uninit(); 2 * 4];
+    let target = ViewMut::new("out", &mut sums, [1, 2, 4]).unwrap();
+    assert!(sum_squares(view(), 2, [0, 0], target).is_err());
 }

@@ -51,5 +51,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(webtiles::encode_tiles, m)?)?;
     m.add_function(wrap_pyfunction!(webtiles::halve_picture, m)?)?;
     m.add_function(wrap_pyfunction!(webtiles::resample_picture, m)?)?;
+    m.add_function(wrap_pyfunction!(webtiles::sum_squares, m)?)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Bindings of `resample_picture`, `halve_picture` and `encode_tiles`.
+//! Bindings of `resample_picture`, `halve_picture`, `sum_squares` and `encode_tiles`.
 
 use geotessera_core::error::Error;
 use geotessera_core::webtiles;
@@ -70,6 +70,41 @@ pub fn halve_picture<'py>(
     let mut out = Output::<u8>::fresh(py, "out", &[shape[0] / 2, shape[1] / 2, 4])?;
     let (source, target) = (pixels.view::<3>()?, out.view::<3>()?);
     py.detach(|| webtiles::halve(source, target))
+        .map_err(to_py)?;
+    Ok(out.into_object())
+}
+
+/// Return what means of squares of pixels are made of: sums, each colour multiplied by alpha.
+///
+/// Parameters
+/// ----------
+/// pixels : ndarray of uint8, shape (h, w, 4)
+///     Red, green, blue, alpha; C order. It may be a part of a larger picture: sums of parts
+///     add up.
+/// times : int
+///     Side of a square in pixels.
+/// row, col : int
+///     Which pixel of a square the first one is.
+///
+/// Returns
+/// -------
+/// ndarray of uint64, shape (rows, columns, 4)
+///     A square each that the pixels touch.
+#[pyfunction]
+#[pyo3(signature = (pixels, times, row=0, col=0))]
+pub fn sum_squares<'py>(
+    py: Python<'py>,
+    pixels: &Bound<'py, PyAny>,
+    times: usize,
+    row: usize,
+    col: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let pixels = Input::<u8>::take("pixels", pixels, &[3])?;
+    let shape = pixels.shape();
+    let [rows, cols] = webtiles::touched([shape[0], shape[1]], times, [row, col]).map_err(to_py)?;
+    let mut out = Output::<u64>::fresh(py, "out", &[rows, cols, 4])?;
+    let (source, target) = (pixels.view::<3>()?, out.view::<3>()?);
+    py.detach(|| webtiles::sum_squares(source, times, [row, col], target))
         .map_err(to_py)?;
     Ok(out.into_object())
 }

@@ -1,16 +1,19 @@
 //! Tiles of web maps, from pictures of red, green, blue and alpha in 8 bits each.
 //!
-//! [`resample`] puts a picture on the pixels of a zoom level, [`halve`] makes the next coarser
+//! [`sum_squares`] makes a picture coarser where it is finer than the finest zoom level,
+//! [`resample`] puts it on the pixels of that level, [`halve`] makes the next coarser
 //! level of a finer one, [`encode`] turns a level into PNG files. Colours count by their alpha:
 //! what is transparent colours nothing, and a pixel without alpha is zero throughout.
 
 mod encode;
 mod halve;
 mod resample;
+mod shrink;
 
 pub use encode::encode;
 pub use halve::halve;
 pub use resample::resample;
+pub use shrink::{sum_squares, touched};
 
 use crate::error::{Error, Result};
 use crate::view::View3;
