@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads it at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geotessera.cli.errors import UsageError, describe
+from geotessera.cli.errors import UsageError
 from geotessera.cli.groups import takes_groups
 from geotessera.cli.options import (
     Clip,
@@ -29,12 +26,12 @@ from geotessera.cli.options import (
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import RegionOptions
 from geotessera.cli.sources import SourceOptions
-from geotessera.errors import EmptySelectionError, InputError, TileError
+from geotessera.cli.visualize_rasters import Job, rasters
+from geotessera.cli.visualize_report import conclude
+from geotessera.errors import InputError
 from geotessera.remote.connections import check_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from geotessera.pca import PcaModel
     from geotessera.pictures import Look, PictureInput, PictureReport
     from geotessera.regions import Region
@@ -43,36 +40,11 @@ __all__ = ["visualize"]
 
 _SUFFIXES = (".tif", ".tiff", ".png")
 
-_YEAR = 2024
-"""Of a region, where no year is given."""
-
 
 class _Balance(StrEnum):
     histogram = "histogram"
     percentile = "percentile"
     adaptive = "adaptive"
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What was asked for."""
-
-    source: Path | None
-    output: Path
-    region: Region | None
-    year: int | None
-    look: Look | None
-    model: Path | None
-    save_model: Path | None
-    crs: str
-    resolution: float | None
-    method: str
-    georeference: str
-    clip: bool
-    mask_water: bool
-    png: bool
-    directory: Path | None
-    jobs: int
 
 
 @takes_groups
@@ -166,7 +138,7 @@ def visualize(
     # What is not said before GDAL is loaded it does not hear.
     limit_gdal_cache()
     given, target = _paths(paths)
-    job = _Job(
+    job = Job(
         given,
         target,
         _region(given, where),
@@ -194,9 +166,9 @@ def visualize(
     options = pixels.client_options(dataset, tiles=embeddings_dir)
     if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
-    with _rasters(output, job, dataset, options) as found:
+    with rasters(output, job, dataset, options) as found:
         report = _draw(output, job, found, loaded)
-        _conclude(output, job, found, report, time.perf_counter() - began)
+        conclude(output, job, found, report, time.perf_counter() - began)
 
 
 # --- What was asked for --------------------------------------------------------------------
@@ -241,7 +213,7 @@ def _look(
     return Look(n_components or 3, balance=(balance or "histogram"), percentile_range=percentiles)
 
 
-def _check(job: _Job) -> None:
+def _check(job: Job) -> None:
     """Refuse what could only fail later."""
     from geotessera.mosaic import crs_code
     from geotessera.pca.files import check_name
@@ -265,7 +237,7 @@ def _check(job: _Job) -> None:
         check_writable(path.parent)
 
 
-def _load(job: _Job) -> PcaModel | None:
+def _load(job: Job) -> PcaModel | None:
     if job.model is None:
         return None
     from geotessera.pca import PcaModel
@@ -273,95 +245,10 @@ def _load(job: _Job) -> PcaModel | None:
     return PcaModel.load(job.model)
 
 
-# --- Rasters -------------------------------------------------------------------------------
-
-
-@contextmanager
-def _rasters(
-    output: Output, job: _Job, dataset: DatasetOptions, options: dict[str, Any]
-) -> Iterator[PictureInput]:
-    """Yield the rasters, all of them here; what was fetched for them goes afterwards."""
-    if job.source is not None:
-        yield _local(job, job.source)
-        return
-    from geotessera.remote.partfile import workplace
-
-    with workplace(job.output) as directory:
-        yield _of_dataset(output, job, dataset, options, directory)
-
-
-def _local(job: _Job, path: Path) -> PictureInput:
-    from geotessera.pictures import LAYOUTS, rasters_below
-
-    snapped = job.georeference == "snapped"
-    if not path.exists():
-        raise InputError(f"No tiles found: there is no {path}; expected a file or a directory")
-    found = rasters_below(
-        path,
-        year=job.year,
-        region=job.region,
-        georeference="snapped" if snapped else "landmask",
-    )
-    if not found.rasters:
-        where = f" in the region ({job.region.name or 'box'})" if job.region is not None else ""
-        when = f" of {job.year}" if job.year is not None else ""
-        raise EmptySelectionError(f"No tiles{when} found in {path}{where}; expected {LAYOUTS}")
-    return found
-
-
-def _of_dataset(
-    output: Output,
-    job: _Job,
-    dataset: DatasetOptions,
-    options: dict[str, Any],
-    directory: Path,
-) -> PictureInput:
-    from geotessera.download import download_tiles
-    from geotessera.grid import tile_to_grid_name
-    from geotessera.pictures import PictureInput
-    from geotessera.supply.mosaics import TileRasters
-
-    assert job.region is not None  # checked with the paths
-    if options and dataset.cache_dir is None and "cache_tiles" not in options:
-        # Pixels are read three times, and should come once.
-        dataset = dataset if dataset.offline else replace(dataset, cache_dir=directory / "cache")
-    year = job.year or _YEAR
-    registry = dataset.client(job.directory, **options).registry
-    tiles = job.region.select(registry.iter_tiles_in_region(job.region.bbox, year))
-    if not tiles:
-        raise EmptySelectionError(
-            f"no tiles of {year} in {job.region.name or tuple(job.region.bbox)}: the dataset has "
-            f"the years {', '.join(map(str, registry.get_available_years()))}, and land only"
-        )
-    keep = job.directory or directory
-    with output.progress("Fetching tiles", unit="bytes") as progress:
-        rasters = TileRasters.find(
-            registry,
-            tiles,
-            keep,
-            local=job.directory,
-            georeference="landmask" if job.georeference == "landmask" else "snapped",
-            jobs=job.jobs,
-            progress=progress,
-        )
-        if rasters.missing:
-            report = download_tiles(
-                registry, rasters.missing, keep, jobs=job.jobs, progress=progress
-            )
-            for at, why in report.failed.items():
-                output.note(f"FAILED: {tile_to_grid_name(at.lon, at.lat)}: {describe(why)}")
-            if report.failed:
-                raise TileError(
-                    f"{len(report.failed)} of {len(tiles)} tiles could not be had, and a picture "
-                    "with holes would pass for the whole: run the command again"
-                )
-    return PictureInput(list(rasters.tiles.values()))
-
-
 # --- The picture ---------------------------------------------------------------------------
 
 
-def _draw(output: Output, job: _Job, found: PictureInput, model: PcaModel | None) -> PictureReport:
+def _draw(output: Output, job: Job, found: PictureInput, model: PcaModel | None) -> PictureReport:
     from geotessera.pictures import make_picture
 
     count = len(found.rasters)
@@ -387,54 +274,3 @@ def _draw(output: Output, job: _Job, found: PictureInput, model: PcaModel | None
             png=job.png,
             progress=progress,
         )
-
-
-def _conclude(
-    output: Output, job: _Job, found: PictureInput, report: PictureReport, seconds: float
-) -> None:
-    plan, model = report.plan, report.model
-    if job.save_model is not None:
-        model.save(job.save_model)
-    explained = model.explained_variance_ratio.tolist()
-    count, grid = len(found.rasters), plan.grid
-    crs = grid.crs_name if len(grid.crs_name) < 20 else job.crs
-    output.say(
-        f"SUCCESS: {count} tile{'s' * (count != 1)} ({found.format}) drawn on {grid.width:,} × "
-        f"{grid.height:,} pixels in {seconds:.1f} s"
-    )
-    for path in report.paths:
-        output.say(f"  {path}")
-    if job.save_model is not None:
-        output.say(f"  {job.save_model}: components and colours, for --model")
-    output.say(
-        f"Components: {model.n_components} ({sum(explained):.1%} of the variance of "
-        f"{model.pixels:,} pixels) | CRS: {crs}"
-    )
-    if job.output.suffix.lower() != ".png":
-        output.say("Next step: see it on a map with")
-        output.say(f"  geotessera webmap {shlex.quote(str(job.output))} --serve")
-    known = plan.provenance
-    output.emit(
-        {
-            "output": job.output.absolute(),
-            "files": [path.absolute() for path in report.paths],
-            "bytes": report.bytes,
-            "tiles": count,
-            "format": found.format,
-            "dataset": {"version": known.version, "variant": known.variant},
-            "year": known.year,
-            "crs": grid.crs_name,
-            "transform": grid.transform,
-            "height": grid.height,
-            "width": grid.width,
-            "bands": report.bands,
-            "resampling": plan.method,
-            "components": model.n_components,
-            "explained_variance": explained,
-            "pixels": model.pixels,
-            "balance": model.stretch.method if model.stretch is not None else None,
-            "model": job.model and job.model.absolute(),
-            "saved_model": job.save_model and job.save_model.absolute(),
-            "seconds": round(seconds, 3),
-        }
-    )
