@@ -7,6 +7,7 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from errno import EACCES, EISDIR, ENAMETOOLONG
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from geotessera.errors import UnwritableDestination
 from geotessera.remote.partfile import (
     PartFile,
     atomic_path,
+    check_target,
     check_writable,
     create_with_parents,
     workplace,
@@ -137,6 +139,7 @@ def assert_unwritable(directory: Path, errno: int) -> None:
         check_writable(directory)
     assert isinstance(caught.value, OSError)
     assert caught.value.errno == errno
+    assert caught.value.filename == str(directory)
 
 
 def test_check_writable_finds_what_is_forbidden(read_only_directory: Path) -> None:
@@ -148,6 +151,29 @@ def test_check_writable_finds_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert_unwritable(tmp_path / "file", 20)
     assert_unwritable(tmp_path / "file" / "below", 20)
+
+
+def test_check_target_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"kept")
+    check_target(tmp_path / "there")
+    check_target(tmp_path / "not" / "yet")
+    assert (tmp_path / "there").read_bytes() == b"kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(("name", "number"), [("", EISDIR), ("n" * 300, ENAMETOOLONG)])
+def test_check_target_finds_names_that_no_file_can_have(
+    tmp_path: Path, name: str, number: int
+) -> None:
+    with pytest.raises(UnwritableDestination) as caught:
+        check_target(tmp_path / name)
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / name))
+
+
+def test_check_target_finds_what_is_forbidden(read_only_directory: Path) -> None:
+    with pytest.raises(UnwritableDestination) as caught:
+        check_target(read_only_directory / "file")
+    assert (caught.value.errno, caught.value.filename) == (EACCES, str(read_only_directory))
 
 
 # --- Directories that come and go ---------------------------------------------------------

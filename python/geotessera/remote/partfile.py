@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PartFile",
     "atomic_path",
+    "check_target",
     "check_writable",
     "create_with_parents",
     "workplace",
@@ -231,4 +233,21 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
             target = target.parent
         if not target.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{target} is not a directory")
-    PartFile(target / "probe").discard()
+    try:
+        PartFile(target / "probe").discard()
+    except UnwritableDestination as error:
+        error.filename = str(directory)  # what was asked for, and not what was tried
+        raise
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise `UnwritableDestination` if no file can be made under a name.
+
+    It cannot in a directory that cannot be written (see `check_writable`), where there is a
+    directory of that name, and if the name is too long.
+    """
+    target = Path(path)
+    check_writable(target.parent)
+    with writing_to(target), suppress(FileNotFoundError):
+        if stat.S_ISDIR(target.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory")
