@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from geotessera import GeoTessera, Status
+from geotessera.access.landmask_cache import LANDMASK_DAYS
+from geotessera.access.ranged_tiles import RangedTiles
 from geotessera.cli import app
 from geotessera.errors import (
     ChangedError,
@@ -29,7 +31,6 @@ from geotessera.errors import (
     TruncatedError,
     UnreachableError,
 )
-from geotessera.ranged import LANDMASK_DAYS, RangedTiles
 from geotessera.remote.byterange import (
     DEFAULT_GAP,
     NoRangesError,
@@ -431,7 +432,7 @@ def test_an_old_landmask_is_compared_once(
     points = near(tiny_world.tiles[:1], 3)
     GeoTessera(base_url=server.url).sample_embeddings_at_points(points, 2024, fetch="ranges")
     later = time.time() + (LANDMASK_DAYS + 1) * 86400
-    monkeypatch.setattr("geotessera.ranged.time.time", lambda: later)
+    monkeypatch.setattr("geotessera.access.landmask_cache.time.time", lambda: later)
     gt = GeoTessera(base_url=server.url)
     for _ in range(2):
         gt.sample_embeddings_at_points(points, 2024, fetch="ranges")

@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_BAND_COUNT",
     "Sampled",
     "check_method",
+    "needed_pixels",
     "sample_source",
     "sample_tiles",
 ]
@@ -76,29 +77,27 @@ def sample_source(
     grid = source.grid
     epsg = grid.epsg
     exact = has_exact_projection(epsg)
+    some = None
     if exact and source.prefers_gather(len(points) if rows is None else len(rows)):
-        shape = grid.height, grid.width
-        needed = _native.needed_pixels(
-            shape, grid.transform, points, epsg=epsg, index=rows, method=method
+        some = source.gather(needed_pixels(grid, points, rows, method))
+    if some is not None:
+        return _native.sample(
+            some.values,
+            some.scales,
+            grid.transform,
+            points,
+            epsg=epsg,
+            index=rows,
+            method=method,
+            bands=bands,
+            nodata=some.nodata,
+            land=_landmask(source) if mask_water else None,
+            out=values,
+            status=status,
+            pixels=pixels,
+            shape=(grid.height, grid.width),
+            present=some.numbers,
         )
-        if (some := source.gather(needed)) is not None:
-            return _native.sample(
-                some.values,
-                some.scales,
-                grid.transform,
-                points,
-                epsg=epsg,
-                index=rows,
-                method=method,
-                bands=bands,
-                nodata=some.nodata,
-                land=_landmask(source) if mask_water else None,
-                out=values,
-                status=status,
-                pixels=pixels,
-                shape=shape,
-                present=some.numbers,
-            )
     block = source.pixels() if exact else None
     if block is None:
         return _sample_windows(
@@ -119,6 +118,26 @@ def sample_source(
         out=values,
         status=status,
         pixels=pixels,
+    )
+
+
+def needed_pixels(
+    grid: GridSpec,
+    points: NDArray[np.float64],
+    rows: NDArray[np.int64] | None = None,
+    method: Method = "nearest",
+) -> NDArray[np.int64]:
+    """Return the numbers of the pixels that some points need, strictly increasing.
+
+    Parameters are those of `sample_source`; a number is row * width + column.
+    """
+    return _native.needed_pixels(
+        (grid.height, grid.width),
+        grid.transform,
+        points,
+        epsg=grid.epsg,
+        index=rows,
+        method=method,
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "fetch",
     "fetch_recorded",
     "landmask_request",
+    "published_sizes",
     "record",
     "tile_of_path",
     "tile_requests",
@@ -82,18 +83,26 @@ def embedding_request(
     year, lon, lat = tile
     relative = tile_to_embedding_paths(lon, lat, year)[which]
     digests = registry.expected_sha256(year, lon, lat)
-    size = registry.get_scales_file_size if is_scales else registry.get_tile_file_size
-    try:
-        expected = size(year, lon, lat)
-    except InputError:
-        expected = None  # not recorded
     return FileRequest(
         registry.tile_urls(year, lon, lat)[which],
         directory / EMBEDDINGS_DIR_NAME / relative,
         sha256=digests[which] if digests else None,
-        size=expected,
+        size=_published_size(registry, tile, is_scales),
         label=relative.name,
     )
+
+
+def published_sizes(registry: _Catalogue, tile: TileId) -> tuple[int | None, int | None]:
+    """Return the sizes of a tile's embedding and scales in bytes, None for what is not known."""
+    return _published_size(registry, tile, False), _published_size(registry, tile, True)
+
+
+def _published_size(registry: _Catalogue, tile: TileId, is_scales: bool) -> int | None:
+    size = registry.get_scales_file_size if is_scales else registry.get_tile_file_size
+    try:
+        return size(*tile)
+    except InputError:
+        return None  # not recorded
 
 
 def landmask_request(

@@ -1,7 +1,7 @@
 """The cells of a Zarr store in the place of tiles: found, opened, and sampled together.
 
 `CellStore` has the methods of `geotessera.access.tile_store.TileStore` and of
-`geotessera.ranged.RangedTiles`, so that a client does not know which it reads from.
+`geotessera.access.ranged_tiles.RangedTiles`, so that a client does not know which it reads from.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotessera import _native
 from geotessera.access.cell_registry import CellRegistry
+from geotessera.access.ranged_tiles import FETCHES
 from geotessera.datasets import (
     BASE_URL,
     base_url_from,
@@ -31,8 +31,8 @@ from geotessera.errors import (
     TileNotFoundError,
 )
 from geotessera.grid import tile_to_grid_name
-from geotessera.ranged import FETCHES
 from geotessera.remote.transfer.refresh import cache_base
+from geotessera.sampling import needed_pixels
 from geotessera.sources.cell import PickedCell
 from geotessera.sources.zarr_store import open_embedding_store
 from geotessera.types import TileId
@@ -358,19 +358,10 @@ def _pick(
     method: Method,
 ) -> None:
     """Read the pixels that the points of some cells need, all of a zone together."""
-    own: list[NDArray[np.int64]] = []
-    for cell, index in zip(cells, rows, strict=True):
-        grid = cell.grid
-        own.append(
-            _native.needed_pixels(
-                (grid.height, grid.width),
-                grid.transform,
-                points,
-                epsg=grid.epsg,
-                index=index,
-                method=method,
-            )
-        )
+    own = [
+        needed_pixels(cell.grid, points, index, method)
+        for cell, index in zip(cells, rows, strict=True)
+    ]
     placed = [cell.zone_numbers(numbers) for cell, numbers in zip(cells, own, strict=True)]
     # Cells overlap by some pixels; of the chunks that two share, each is read once.
     every, which = np.unique(np.concatenate(placed), return_inverse=True)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geotessera.download import download_tile, download_tiles
-from geotessera.errors import InputError, UnwritableDestination
+from geotessera.errors import UnwritableDestination
 from geotessera.grid import tile_to_grid_name
 from geotessera.layout import local_tile_files
 from geotessera.sizes import parse_size
 from geotessera.sources import NpyTile
+from geotessera.tile_files import published_sizes
 from geotessera.types import Provenance
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class TileCache:
         """Return whether tiles would all be kept, as far as their sizes are published."""
         if not self._usable:
             return False
-        sizes = (sum(size or 0 for size in self._sizes(tile)) for tile in tiles)
+        sizes = (sum(size or 0 for size in published_sizes(self._registry, tile)) for tile in tiles)
         return sum(size + _LANDMASK_BYTES for size in sizes) <= self._files.limit
 
     @property
@@ -135,22 +136,14 @@ class TileCache:
     def _key(self, tile: TileId) -> str:
         return f"{self._identity}\n{tile.year}\n{tile_to_grid_name(tile.lon, tile.lat)}"
 
-    def _sizes(self, tile: TileId) -> tuple[int | None, int | None]:
-        """Return the published sizes of a tile's embedding and scales."""
-        found: list[int | None] = []
-        for size in (self._registry.get_tile_file_size, self._registry.get_scales_file_size):
-            try:
-                found.append(size(*tile))
-            except InputError:
-                found.append(None)  # not recorded
-        return found[0], found[1]
-
     def _expected(self, tile: TileId) -> dict[str, tuple[int | None, str | None]]:
         """Return the names of a tile's files, with the sizes and SHA-256 that are published."""
         digests = self._registry.expected_sha256(*tile) or (None, None)
         landmask = self._registry.landmask_sha256(tile.lon, tile.lat)
         names = (path.name for path in local_tile_files("", tile))
-        states = zip((*self._sizes(tile), None), (*digests, landmask), strict=True)
+        states = zip(
+            (*published_sizes(self._registry, tile), None), (*digests, landmask), strict=True
+        )
         return dict(zip(names, states, strict=True))
 
     def _held(self, tile: TileId, lease: Lease) -> CachedTile:

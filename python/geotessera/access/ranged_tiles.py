@@ -7,32 +7,22 @@ the whole tile again. Values are those of the whole tile: the same kernels read 
 from __future__ import annotations
 
 import logging
-import os
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from geotessera import _native
-from geotessera.errors import (
-    ChangedError,
-    FormatError,
-    GeoTesseraError,
-    InputError,
-    TileError,
-    TransferError,
-    UnwritableDestination,
-)
+from geotessera.access.landmask_cache import LandmaskCache
+from geotessera.errors import ChangedError, GeoTesseraError, InputError, TileError
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.byterange import NoRangesError, RangeCosts, RangePool, first_failure
-from geotessera.remote.transfer import fetch_file, local_path
-from geotessera.sources.landmask import read_georeference
+from geotessera.remote.transfer import local_path
+from geotessera.sampling import needed_pixels
 from geotessera.sources.ranged import MirroredTile, RangedSource, RangedTile
-from geotessera.tile_files import landmask_request
+from geotessera.tile_files import published_sizes
 from geotessera.types import Provenance, TileId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -43,21 +33,17 @@ if TYPE_CHECKING:
     from geotessera.grouping import PointGroups
     from geotessera.registry import Registry
     from geotessera.remote.http import RetryPolicy
-    from geotessera.remote.transfer.request import FileRequest
     from geotessera.sources import RasterSource
     from geotessera.sources.local import LocalTile
     from geotessera.types import Method, ProgressCallback
 
     type Coord = tuple[float, float]
 
-__all__ = ["FETCHES", "LandmaskCache", "RangedTiles"]
+__all__ = ["FETCHES", "RangedTiles"]
 
 logger = logging.getLogger("geotessera")
 
 FETCHES = ("auto", "ranges", "tiles")
-
-LANDMASK_DAYS = 30
-"""After so many days a cached landmask is compared with the server's; they hardly ever change."""
 
 WORTH = 2
 """Ranges must be so many times cheaper than the whole tile, which is verified and used again."""
@@ -68,89 +54,6 @@ _TOGETHER = 64
 
 _WHOLE = TileError("the whole tile is cheaper")
 """What stands for the decision not to read by ranges."""
-
-
-class LandmaskCache:
-    """Landmasks, kept for later processes beside the registry.
-
-    Safe to use from many threads and processes.
-
-    Parameters
-    ----------
-    registry : Registry
-        Where they come from, and where its cache is.
-    fallback : callable
-        Returns the directory where they go if the cache cannot be written.
-    policy : RetryPolicy, optional
-        Timeouts and repetitions.
-    """
-
-    def __init__(
-        self, registry: Registry, fallback: Callable[[], Path], policy: RetryPolicy | None
-    ) -> None:
-        self._registry = registry
-        self._fallback = fallback
-        self._policy = policy
-        self._checked: set[Path] = set()
-
-    def request(self, tile: TileId) -> FileRequest:
-        """Return what to fetch for a tile, and where it is cached."""
-        directory = self._registry.landmasks_cache
-        made = landmask_request(self._registry, tile.lon, tile.lat, directory, tile.year)
-        return replace(made, dest=directory / made.dest.name)
-
-    def get(self, request: FileRequest) -> Path:
-        """Return the path of a landmask, from the cache if it is there and sound.
-
-        Raises
-        ------
-        TransferError
-            (an `OSError`) if it is not cached and cannot be had.
-        FormatError
-            (a `RuntimeError` and a `ValueError`) if the server's is not the tile's landmask.
-        """
-        try:
-            path = self._current(request)
-        except UnwritableDestination as error:
-            logger.info("Landmasks are not cached: %s", error)
-            path = self._current(replace(request, dest=self._fallback() / request.dest.name))
-        try:
-            read_georeference(path)
-        except FormatError:
-            # Damaged in the cache, or on the server: the second time it is the server.
-            path.unlink(missing_ok=True)
-            read_georeference(self._current(replace(request, dest=path)))
-        return path
-
-    def _current(self, request: FileRequest) -> Path:
-        path = request.dest
-        try:
-            known = path in self._checked or _age_days(path) < LANDMASK_DAYS
-            present = path.is_file()
-        except OSError:
-            known = present = False
-        if present and known:
-            return path
-        try:
-            done = fetch_file(
-                request,
-                conditional=present,
-                verify=self._registry.verifies,
-                policy=self._policy,
-            )
-            if done.not_modified:
-                os.utime(path, (time.time(), path.stat().st_mtime))
-        except TransferError as error:
-            if not present:
-                raise
-            logger.warning("%s could not be compared (%s): using the copy", path, error)
-        self._checked.add(path)
-        return path
-
-
-def _age_days(path: Path) -> float:
-    # When it was put there: its mtime is the server's.
-    return (time.time() - path.stat().st_ctime) / 86400
 
 
 @dataclass(slots=True, eq=False)
@@ -339,7 +242,7 @@ class RangedTiles:
                 job.urls[0],
                 job.urls[1],
                 request.dest,
-                sizes=self._sizes(tile),
+                sizes=published_sizes(self._registry, tile),
                 provenance=self._provenance(tile),
                 costs=pool.costs,
             )
@@ -367,7 +270,7 @@ class RangedTiles:
             one.source.check(one.landmask.result())
         except (GeoTesseraError, OSError) as wrong:
             return wrong
-        numbers = _needed(one.source, points, one.job.rows, method)
+        numbers = needed_pixels(one.source.grid, points, one.job.rows, method)
         if thrifty and not self._pays(one, numbers):
             return _WHOLE
         one.numbers = numbers
@@ -409,40 +312,16 @@ class RangedTiles:
         tile = MirroredTile(paths[0], paths[1], paths[2], provenance=self._provenance(job.tile))
         try:
             source = tile.open()
-            for path, size in zip(paths, self._sizes(job.tile), strict=False):
+            for path, size in zip(paths, published_sizes(self._registry, job.tile), strict=False):
                 if size not in (None, path.stat().st_size):
                     return False
         except (GeoTesseraError, OSError):
             return False
-        needed = len(_needed(source, points, job.rows, method))
+        needed = len(needed_pixels(source.grid, points, job.rows, method))
         if thrifty and not source.prefers_gather(needed):
             return False
         job.source = source
         return True
 
-    def _sizes(self, tile: TileId) -> tuple[int | None, int | None]:
-        """Return the published sizes of a tile's embedding and scales."""
-        found: list[int | None] = []
-        for size in (self._registry.get_tile_file_size, self._registry.get_scales_file_size):
-            try:
-                found.append(size(*tile))
-            except InputError:
-                found.append(None)  # not recorded
-        return found[0], found[1]
-
     def _provenance(self, tile: TileId) -> Provenance:
         return Provenance(self._registry.version, self._registry.variant, tile.year)
-
-
-def _needed(
-    source: RasterSource, points: NDArray[np.float64], rows: NDArray[np.int64], method: Method
-) -> NDArray[np.int64]:
-    grid = source.grid
-    return _native.needed_pixels(
-        (grid.height, grid.width),
-        grid.transform,
-        points,
-        epsg=grid.epsg,
-        index=rows,
-        method=method,
-    )
