@@ -309,7 +309,7 @@ def test_tiles_are_drawn_where_they_are(tiny_world: SampleWorld, tmp_path: Path)
         (round(west + (col + 0.5) * width, 2), round(north - (row + 0.5) * height, 2))
         for row, col in np.argwhere(cells).tolist()
     }
-    assert found == {(tile.lon, tile.lat) for tile in registry.get_available_embeddings()}
+    assert found == {(lon, lat) for _, lon, lat in registry.get_available_embeddings()}
 
 
 @pytest.mark.parametrize("bbox", [(179.0, 83.0, 180.0, 84.0), (23.0, 83.0, 25.0, 84.0)])

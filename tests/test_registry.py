@@ -92,7 +92,7 @@ def test_tiles_of_a_region_are_plain_tuples_in_a_list(local):
 def test_years_of_any_number_type(local, year):
     (tile,) = local.load_blocks_for_region((-0.93, 50.02, -0.93, 50.02), year)
     assert tile == TILE
-    assert type(tile.year) is int
+    assert type(tile[0]) is int
 
 
 def test_unknown_years_and_empty_places_have_no_tiles(local):

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from geotessera.errors import InputError
-from geotessera.types import BBox, GridSpec
+from geotessera.types import GridSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,9 +115,9 @@ def parse_grid_name(filename: str) -> tuple[float, float] | tuple[None, None]:
     return (float(match[1]), float(match[2])) if match else (None, None)
 
 
-def tile_to_bounds(lon: float, lat: float) -> BBox:
+def tile_to_bounds(lon: float, lat: float) -> tuple[float, float, float, float]:
     """Return (west, south, east, north) of a cell in WGS84 degrees, from its centre."""
-    return BBox(lon - 0.05, lat - 0.05, lon + 0.05, lat + 0.05)
+    return lon - 0.05, lat - 0.05, lon + 0.05, lat + 0.05
 
 
 def block_from_world(lon: float, lat: float) -> tuple[int, int]:

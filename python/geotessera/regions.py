@@ -304,7 +304,7 @@ def parse_bbox(value: str | Sequence[float]) -> BBox:
     except (TypeError, ValueError) as error:
         raise InputError(f"bbox {value!r} must hold numbers in degrees") from error
     if len(numbers) == 2:
-        return tile_to_bounds(*tile_from_world(*numbers))
+        return BBox(*tile_to_bounds(*tile_from_world(*numbers)))
     west, south, east, north = numbers
     width = east - west if east >= west else east + 360 - west
     crosses = west > east and width <= _WIDEST_CROSSING

@@ -17,13 +17,14 @@ from geotessera.cli.demo_stores import show_stores
 from geotessera.cli.options import DatasetOptions, Json, Verbose
 from geotessera.cli.output import Output, format_bytes
 from geotessera.errors import GeoTesseraError
+from geotessera.types import TileId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from geotessera.testing import SampleWorld
-    from geotessera.types import BBox, TileId
+    from geotessera.types import BBox
 
 __all__ = ["demo"]
 
@@ -35,7 +36,7 @@ def demo(
     directory: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]",
+            metavar="DIR",
             help="Where to work; everything is kept there. Default: a new temporary directory, "
             "of which the results are kept.",
         ),
@@ -137,7 +138,7 @@ class _Demo:
             client = dataset.client(tiles_dir)
             registry = client.registry
             bounds = _bounds_of(registry.get_available_embeddings())
-            wanted = registry.load_blocks_for_region(bounds, 2024)
+            wanted = [TileId(*tile) for tile in registry.load_blocks_for_region(bounds, 2024)]
             step.result = (
                 f"years {', '.join(map(str, registry.get_available_years()))}; {len(wanted)} "
                 f"tiles in {_box(bounds)}"
@@ -287,10 +288,10 @@ def _raise_first(failed: dict[TileId, Exception]) -> None:
         raise error
 
 
-def _bounds_of(tiles: Sequence[TileId]) -> BBox:
+def _bounds_of(tiles: Sequence[tuple[int, float, float]]) -> BBox:
     from geotessera.types import BBox
 
-    lons, lats = [tile.lon for tile in tiles], [tile.lat for tile in tiles]
+    _, lons, lats = zip(*tiles, strict=True)
     return BBox(
         round(min(lons) - 0.05, 2),
         round(min(lats) - 0.05, 2),

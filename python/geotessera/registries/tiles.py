@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -30,16 +31,17 @@ from geotessera.grid import tile_to_bounds
 from geotessera.index import WORLD, TileIndex
 from geotessera.remote.transfer.refresh import cache_base
 from geotessera.sidecar import s3_embeddings_subdir
-from geotessera.types import TileId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from geotessera.index.parquet import Kind
     from geotessera.registries.files import StrPath
+
+    type Tile = tuple[int, float, float]
 
 __all__ = ["TileRegistry", "scope_box"]
 
@@ -215,7 +217,7 @@ class TileRegistry:
 
     # --- Which tiles there are -----------------------------------------------------------
 
-    def iter_tiles_in_region(self, bounds: Sequence[float], year: int) -> Iterator[TileId]:
+    def iter_tiles_in_region(self, bounds: Sequence[float], year: int) -> Generator[Tile]:
         """Yield the tiles of a year that share an area with a box.
 
         Parameters
@@ -229,8 +231,9 @@ class TileRegistry:
 
         Yields
         ------
-        TileId
-            By longitude (from west to east across the antimeridian), then latitude.
+        tuple of (int, float, float)
+            Year, longitude and latitude of the centre; by longitude (from west to east across
+            the antimeridian), then latitude.
 
         Raises
         ------
@@ -238,9 +241,9 @@ class TileRegistry:
             (a `ValueError`) for a box that is not in degrees or has south > north, or that
             leaves the registry's own `bbox`.
         """
-        return iter(self.load_blocks_for_region(bounds, year))
+        return (tile for tile in self.load_blocks_for_region(bounds, year))
 
-    def load_blocks_for_region(self, bounds: Sequence[float], year: int) -> list[TileId]:
+    def load_blocks_for_region(self, bounds: Sequence[float], year: int) -> list[Tile]:
         """Return the tiles of a year that share an area with a box, as a list.
 
         See `iter_tiles_in_region`.
@@ -250,9 +253,12 @@ class TileRegistry:
         number = self._own_year(year)
         return [] if number is None else self._tiles(cells, number)
 
-    def _tiles(self, cells: CellRange, year: int) -> list[TileId]:
-        parts = self._index.tiles(cells, year)
-        return [TileId(year, *pair) for lon, lat in parts for pair in zip(lon, lat, strict=True)]
+    def _tiles(self, cells: CellRange, year: int) -> list[Tile]:
+        # No named tuples: pandas would name columns after their fields.
+        found: list[Tile] = []
+        for lon, lat in self._index.tiles(cells, year):
+            found += zip(itertools.repeat(year, len(lon)), lon, lat, strict=True)
+        return found
 
     def get_available_years(self) -> list[int]:
         """Return the years that have tiles, ascending."""
@@ -262,12 +268,12 @@ class TileRegistry:
         """Return the number of tiles of each year."""
         return dict(self._counts)
 
-    def get_available_embeddings(self) -> list[TileId]:
+    def get_available_embeddings(self) -> list[Tile]:
         """Return all tiles, by year, longitude and latitude."""
         return [tile for year in self._counts for tile in self._tiles(self._scope, year)]
 
     @property
-    def available_embeddings(self) -> list[TileId]:
+    def available_embeddings(self) -> list[Tile]:
         """All tiles, by year, longitude and latitude."""
         return self.get_available_embeddings()
 

@@ -128,7 +128,7 @@ def _download(root: Path) -> None:
     )
     west, south, east, north = NINE
     inside = (west + 0.01, south + 0.01, east - 0.01, north - 0.01)
-    wanted = client.registry.load_blocks_for_region(inside, YEAR)
+    wanted = [TileId(*tile) for tile in client.registry.load_blocks_for_region(inside, YEAR)]
     outcome = complete_arrays(client.registry, wanted, root / "downloaded")
     for error in outcome.failed.values():
         raise error
