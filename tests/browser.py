@@ -43,7 +43,7 @@ class OpenPage:
         """Wait until the map has drawn everything."""
         self.page.evaluate(
             """new Promise((done, fail) => {
-              setTimeout(() => fail(new Error("the map does not come to rest")), 30000);
+              setTimeout(() => fail(new Error("the map does not come to rest")), 60000);
               geotesseraMap.once("idle", () => requestAnimationFrame(done));
               geotesseraMap.triggerRepaint();
             })"""

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -40,6 +39,7 @@ from geotessera.benchmark.runner import Runner, obstacle
 from geotessera.benchmark.statistics import quantile, ratio_of, spread_of
 from geotessera.benchmark.units import bytes_text, digits, seconds_text
 from geotessera.benchmark.worlds import QUICK, Worlds
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -329,10 +329,7 @@ def test_who_takes_too_long_is_given_up_with_all_children(tmp_path: Path) -> Non
     run = Run.of(answer)
     assert run.cut
     assert 0.5 <= run.time < 60
-    deadline = time.monotonic() + 20
-    while _running(marker):  # the kernel needs a moment
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not _running(marker))  # the kernel needs a moment
 
 
 def _running(marker: str) -> bool:

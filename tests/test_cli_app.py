@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geotessera import cli
+from waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(
         while not process.stdout.readline().startswith(step):
             assert process.poll() is None
         process.send_signal(getattr(signal, name))
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geotessera.testing.server import Fault, LoopbackServer
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from geotessera.testing import SampleWorld
@@ -41,7 +42,7 @@ def shell(line: str, environment: dict[str, str], **more: str) -> tuple[int, str
         ["bash", "-c", line],
         capture_output=True,
         env={**environment, "GT": SCRIPT, **more},
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -92,12 +93,13 @@ def test_a_reader_that_goes_away_is_no_error(environment: dict[str, str]) -> Non
         assert output.splitlines()[-1] in ("141", "0")
         assert "Error" not in errors
         assert "Traceback" not in errors
-    process = subprocess.Popen(
-        [SCRIPT, "info"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    gone, end = os.pipe()
+    os.close(gone)
+    done = subprocess.run(
+        [SCRIPT, "info"], stdout=end, stderr=subprocess.DEVNULL, env=environment, timeout=PATIENCE
     )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(timeout=60) == 141
+    os.close(end)
+    assert done.returncode == 141
 
 
 # --- Encodings ---------------------------------------------------------------------------
@@ -145,12 +147,10 @@ def stop(
         env=environment,
         **more,
     )
-    deadline = time.monotonic() + 30
-    while not server.count("*.npy") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: server.count("*.npy"), lambda: process.poll() is None)
     time.sleep(0.2)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, output, errors
 
 
@@ -170,7 +170,7 @@ def test_a_signal_leaves_nothing_behind(
         "sample": ["sample", str(points), "-o", str(out / "out.csv"), "--json"],
         "download": ["download", "--bbox", "23,83,25,84", "-o", str(out), "--json"],
     }
-    slow = Fault("stall", path="*grid_24.05*.npy", seconds=60)
+    slow = Fault("stall", path="*grid_24.05*.npy", seconds=600)
     with LoopbackServer(tiny_world.root(), faults=[slow]) as server:
         found = stop(words[command], getattr(signal, name), environment, server)
     assert found[0] == code

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geotessera import cli, serving
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ class Process:
 
     def stop(self, number: int = signal.SIGINT) -> tuple[int, str]:
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=20)
+        _, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, err
 
 
@@ -70,13 +71,11 @@ def test_a_map_is_served_until_ctrl_c(directory: Path) -> None:
 def test_it_ends_with_open_connections(directory: Path) -> None:
     served = Process(str(directory), "-p", "0", "--no-open")
     port = int(re.findall(r":(\d+)/", served.first)[0])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as kept:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as kept:
         kept.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert kept.recv(100)
-        began = time.monotonic()
-        code, _ = served.stop(signal.SIGTERM)
+        code, _ = served.stop(signal.SIGTERM)  # before the other side closes
     assert code == 143
-    assert time.monotonic() - began < 20
 
 
 def test_an_occupied_port(directory: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from geotessera.testing import SampleStore, SampleWorld
 from geotessera.testing.server import Fault, LoopbackServer
 from mosaic_world import make_tile
 from test_pictures import geotiff, pixels_of, small
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -361,16 +361,14 @@ def test_nothing_there(mirror: list[str], tmp_path: Path) -> None:
 def test_ctrl_c_leaves_nothing(tiny_world: SampleWorld, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    slow = Fault("stall", path="*grid_24.05*.npy", seconds=60)
+    slow = Fault("stall", path="*grid_24.05*.npy", seconds=600)
     with LoopbackServer(tiny_world.root(), faults=[slow]) as server:
         line = [SCRIPT, "visualize", out / "p.tif", "--bbox", "23,83,25,84"]
         line += ["--base-url", server.url, "--cache-dir", tmp_path / "cache"]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 30
-        while not server.count("*.npy") and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: server.count("*.npy"), lambda: process.poll() is None)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Interrupted" in errors
     assert "Traceback" not in errors

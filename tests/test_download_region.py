@@ -14,6 +14,7 @@ from geotessera.errors import DownloadError, InputError, NotFoundError, Unwritab
 from geotessera.layout import local_tile_files
 from geotessera.remote.ahead import work_ahead
 from geotessera.testing.server import Fault, LoopbackServer
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +138,7 @@ def test_closing_stops_the_work() -> None:
     stopped = threading.Event()
 
     def work(item: int, stop: threading.Event) -> None:
-        if item and stop.wait(20):
+        if item and stop.wait(PATIENCE):
             stopped.set()
 
     ahead = work_ahead(range(5), work)

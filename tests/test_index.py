@@ -26,6 +26,7 @@ from geotessera.errors import (
 )
 from geotessera.index.build import open_index
 from registry_fixtures import SQUARE, landmasks_a, manifest_b, overlapping, registry_a, sha256_of
+from waiting import PATIENCE
 
 LOGGER = logging.getLogger("test")
 TILES = [(year, lon, lat) for year in (2023, 2024) for lon, lat in SQUARE]
@@ -515,6 +516,6 @@ def test_processes_may_build_at_once(tmp_path):
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].strip() for process in running]
+    outputs = [process.communicate(timeout=PATIENCE)[0].strip() for process in running]
     assert outputs == ["{2023: 64, 2024: 64}"] * 2
     assert len(index_files(tmp_path)) == 1

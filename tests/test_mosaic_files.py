@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from geotessera.mosaic.write import write_mosaic
 from geotessera.sources import NpyTile
 from geotessera.tiff.codecs import COMPRESSIONS, Codec
 from geotessera.types import Block, Provenance, Window
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -344,13 +344,14 @@ def test_blocks_that_were_lost_are_made_again(
 
 
 CHILD = """
-import sys, time, pickle
+import itertools, sys, time, pickle
 from geotessera.mosaic import budget, write
 plan = pickle.loads(bytes.fromhex(sys.stdin.read()))
-made = write.render
+made, numbers = write.render, itertools.count()
 def slow(*args, **how):
+    if next(numbers) >= 7:
+        time.sleep(600)
     made(*args, **how)
-    time.sleep(0.2)
 write.render, budget.WINDOW_BYTES = slow, 1
 write.write_mosaic(plan, sys.argv[1], format="cog")
 """
@@ -367,9 +368,10 @@ def test_a_killed_process_is_gone_on_with(plan: MosaicPlan, whole: Block, tmp_pa
         assert child.stdin is not None
         child.stdin.write(pickle.dumps(plan).hex().encode())
         child.stdin.close()
-        while not record.exists() or record.read_bytes().count(b"\n") < 6:
-            assert child.poll() is None
-            time.sleep(0.01)
+        until(
+            lambda: record.exists() and record.read_bytes().count(b"\n") >= 6,
+            lambda: child.poll() is None,
+        )
         child.send_signal(signal.SIGKILL)
     assert not target.exists()
     report = write_mosaic(plan, target, format="cog")

@@ -188,10 +188,14 @@ def test_a_signal_ends_the_batch(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(3 << 30)
+
+    def hash_for_long() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        hash_files([path] * 50)
+
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(Stop):
-            hash_files([path] * 50)
+            hash_for_long()
     finally:
         signal.signal(signal.SIGALRM, before)

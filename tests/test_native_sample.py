@@ -17,6 +17,7 @@ from tests import oracles
 from geotessera._native import sample
 from geotessera.errors import BandError
 from geotessera.types import Status
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -389,6 +390,6 @@ def test_memory_that_is_not_given_is_an_error() -> None:
         "except MemoryError as error: print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert "not enough memory for 8000000000 bytes" in done.stdout

@@ -47,6 +47,7 @@ from geotessera.testing import SampleWorld
 from geotessera.testing.registries import write_registries
 from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.testing.world import WorldTile, _npy_header
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import os
@@ -56,8 +57,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUICK = RetryPolicy(
-    connect_timeout=2.0,
-    read_timeout=0.3,
+    connect_timeout=20.0,
+    read_timeout=20.0,
     retries=2,
     backoff=0.01,
     body_pauses=(0.01, 0.01),
@@ -93,9 +94,9 @@ def near(tiles: Any, count: int, seed: int = 0, reach: float = 0.04) -> NDArray[
     return np.concatenate(parts)
 
 
-def quick(gt: GeoTessera, **options: Any) -> GeoTessera:
+def quick(gt: GeoTessera, policy: RetryPolicy = QUICK, **options: Any) -> GeoTessera:
     """A client that does not wait long for its ranges."""
-    gt._ranged = RangedTiles(gt.registry, gt._store, policy=QUICK, **options)
+    gt._ranged = RangedTiles(gt.registry, gt._store, policy=policy, **options)
     return gt
 
 
@@ -469,8 +470,8 @@ FAULTS: dict[str, tuple[Fault, type[Exception] | None]] = {
     "cut scales": (Fault("truncate", "*_scales.npy", after=3), TruncatedError),
     "reset": (Fault("reset", "*.npy"), TruncatedError),
     "reset once": (Fault("reset", "*.npy", times=2, skip=4), None),
-    "stalled": (Fault("stall", "*.npy", seconds=1.0), UnreachableError),
-    "stalled once": (Fault("stall", "*.npy", seconds=1.0, times=1, skip=5), None),
+    "stalled": (Fault("stall", "*.npy", seconds=1.5), UnreachableError),
+    "stalled once": (Fault("stall", "*.npy", seconds=1.5, times=1, skip=5), None),
     "slow to answer": (Fault("latency", "*.npy", seconds=0.1), None),
     "redirected": (Fault("redirect", "*.npy"), None),
     "damaged header": (Fault("corrupt", "*.npy", after=0), FormatError),
@@ -493,7 +494,8 @@ def test_a_fault_is_overcome_or_named(
     expected = GeoTessera(base_url=tiny_world.root("B")).sample_embeddings_at_points(
         points, 2024, return_status=True
     )
-    gt = quick(GeoTessera(base_url=server.url))
+    policy = replace(QUICK, read_timeout=0.5) if fault.kind == "stall" else QUICK
+    gt = quick(GeoTessera(base_url=server.url), policy)
     server.add(fault)
     options: dict[str, Any] = {"fetch": "ranges", "return_status": True}
     if error is None:
@@ -745,9 +747,8 @@ def test_leaving_stops_what_waits(tmp_path: Path) -> None:
         one = RangedObject(server.url_of("f"))
         with RangePool(RangeCosts(jobs=2)) as pool:
             work = [pool.submit(one.read, at, at + 1, pool.policy) for at in range(5)]
-            while len(server.requests) < 2:
-                time.sleep(0.01)
-        assert isinstance(work[0].exception(timeout=5), UnreachableError)
+            until(lambda: len(server.requests) >= 2)
+        assert isinstance(work[0].exception(timeout=PATIENCE), UnreachableError)
 
 
 @pytest.mark.parametrize("name", ["GEOTESSERA_RANGE_GAP", "GEOTESSERA_RANGE_JOBS"])

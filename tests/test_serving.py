@@ -27,6 +27,7 @@ from geotessera.errors import GeoTesseraError
 from geotessera.serving import handler, server
 from geotessera.serving.binding import is_loopback
 from geotessera.serving.conditions import UNSATISFIABLE, State, wanted_range
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def web(root: Path) -> Iterator[serving.Server]:
 def ask(
     web: serving.Server, path: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers=named)
@@ -83,7 +84,7 @@ def ask(
 
 def raw(web: serving.Server, data: bytes, *, finish: bool = True) -> bytes:
     """Send bytes as they are; return all that comes back until the server closes."""
-    with socket.create_connection(("127.0.0.1", web.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
             if finish:
@@ -165,7 +166,7 @@ def test_queries_are_no_part_of_the_name(web: serving.Server) -> None:
 
 
 def test_connections_are_kept(web: serving.Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE)
     connection.connect()
     first = connection.sock
     for path, status in [("/data.bin", 200), ("/none", 404), ("/", 200), ("/data.bin", 200)]:
@@ -519,7 +520,7 @@ def test_old_clients_name_no_host(web: serving.Server) -> None:
 
 def test_slow_requests_are_given_up(web: serving.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "HEAD_SECONDS", 0.4)
-    with socket.create_connection(("127.0.0.1", web.port), timeout=10) as slow:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nX: ")
         with contextlib.suppress(OSError):
             for _ in range(50):  # a byte now and then does not keep it alive
@@ -534,7 +535,7 @@ def test_silent_connections_are_closed(
     web: serving.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handler, "IDLE_SECONDS", 0.2)
-    with socket.create_connection(("127.0.0.1", web.port), timeout=10) as silent:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE) as silent:
         assert silent.recv(100) == b""
 
 
@@ -543,7 +544,7 @@ def test_more_clients_than_places_are_served_in_turn(
 ) -> None:
     monkeypatch.setattr(server, "CONNECTIONS", 4)
     monkeypatch.setattr(server, "_CROWDED", 2)
-    monkeypatch.setattr(handler, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(handler, "IDLE_SECONDS", 1.0)
     with serving.bind(port=0) as web:
         web.start(root)
         silent = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(6)]
@@ -555,7 +556,7 @@ def test_more_clients_than_places_are_served_in_turn(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
         for one in silent:
             one.close()
     assert found == [DATA] * 12
@@ -571,10 +572,7 @@ def test_clients_that_go_away_leave_nothing_behind(web: serving.Server, root: Pa
             gone.recv(100)
     path.unlink()
     assert ask(web, "/data.bin")[1] == DATA
-    until = time.monotonic() + 10
-    while web._open and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not web._open
+    until(lambda: not web._open)
 
 
 def test_large_files_are_not_loaded(web: serving.Server, root: Path) -> None:
@@ -585,7 +583,7 @@ def test_large_files_are_not_loaded(web: serving.Server, root: Path) -> None:
         file.seek(400_000_000)
         file.write(b"end")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE)
     connection.request("GET", "/large.bin")
     response = connection.getresponse()
     buffer, total = bytearray(1 << 20), 0
@@ -711,7 +709,7 @@ def test_a_server_for_others_answers_to_any_name(root: Path) -> None:
 def test_closing_ends_what_is_open(root: Path) -> None:
     web = serving.bind(port=0)
     web.start(root)
-    kept = socket.create_connection(("127.0.0.1", web.port), timeout=10)
+    kept = socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE)
     kept.sendall(get(b"/empty.txt").replace(b"Connection: close\r\n", b""))
     assert kept.recv(1000).startswith(b"HTTP/1.1 200")
     web.close()
@@ -728,7 +726,7 @@ def test_serving_blocks_until_it_is_closed(root: Path) -> None:
     thread.start()
     assert ask(web, "/data.bin")[1] == DATA
     web.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geotessera.testing.server import Fault, LoopbackServer
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,8 @@ def server(tmp_path: Path) -> Iterator[LoopbackServer]:
 
 class Client:
     def __init__(self, server: LoopbackServer) -> None:
-        self.connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
+        host = server.url.removeprefix("http://")
+        self.connection = http.client.HTTPConnection(host, timeout=PATIENCE)
 
     def ask(
         self, path: str = "/d~x/f%20g.bin", method: str = "GET", **headers: str

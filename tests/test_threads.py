@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from geotessera import _native
+from waiting import PATIENCE
 
 
 def run(code, **variables):
@@ -18,7 +19,7 @@ def run(code, **variables):
         env=environment | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
@@ -112,7 +113,7 @@ def workers():
 before = workers()
 _native.set_num_threads(3)
 call()
-end = time.monotonic() + 10  # a thread names itself when it first runs
+end = time.monotonic() + 60  # a thread names itself when it first runs
 while workers() < 3 and time.monotonic() < end:
     time.sleep(0.01)
 print(before, workers())
@@ -187,7 +188,7 @@ for _ in range(5):
     for child in children:
         child.start()
     for child in children:
-        child.join(30)
+        child.join(100)
         assert child.exitcode == 0, child.exitcode
 stop.set()
 for thread in threads:

@@ -13,6 +13,7 @@ import pytest
 
 from geotessera.tiff import Codec, MemoryBlocks, TiffFile, describe, row_major
 from geotessera.types import GridSpec
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def test_no_copy_outlives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def copy(_: TiffFile, target: int, *__: int) -> None:
         if first.acquire(blocking=False):
-            assert started.wait(10)
+            assert started.wait(PATIENCE)
             raise OSError("the disk is full")
         started.set()
         time.sleep(0.2)
