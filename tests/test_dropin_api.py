@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 
-from geotessera.registry import Registry, tile_to_bounds
+from geotessera import GeoTessera, GeoTesseraZarr
+from geotessera.country import CountryLookup
+from geotessera.registry import Registry, find_dataset, tile_to_bounds
+from geotessera.testing import SampleStore
+from geotessera.tiles import tile_for_coord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +29,14 @@ BOX = (23.9, 83.6, 24.1, 83.7)
 @pytest.fixture
 def registry(small_world: SampleWorld, tmp_path: Path) -> Registry:
     return Registry("v1.1", "cambridge", base_url=small_world.root("B"), cache_dir=tmp_path)
+
+
+@pytest.fixture
+def client(small_world: SampleWorld, tmp_path: Path) -> GeoTessera:
+    tiles = small_world.checkout(tmp_path / "tiles")
+    return GeoTessera(
+        base_url=small_world.root("B"), cache_dir=tmp_path / "cache", embeddings_dir=tiles
+    )
 
 
 # --- Tiles are tuples ------------------------------------------------------------------------
@@ -56,3 +71,65 @@ def test_bounds_are_a_plain_tuple() -> None:
     bounds = tile_to_bounds(0.15, 52.05)
     assert type(bounds) is tuple
     assert bounds == (0.15 - 0.05, 52.05 - 0.05, 0.15 + 0.05, 52.05 + 0.05)
+
+
+# --- What arguments may be -------------------------------------------------------------------
+
+POINTS = [(23.95, 83.65), (24.05, 83.66)]
+ROWS = [[str(lon), f" {lat}"] for lon, lat in POINTS]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda rows: csv.reader(map(",".join, rows))])
+def test_points_may_be_the_rows_of_a_csv_file(client: GeoTessera, kind: Any) -> None:
+    expected = client.sample_embeddings_at_points(POINTS)
+    np.testing.assert_array_equal(client.sample_embeddings_at_points(kind(ROWS)), expected)
+    assert np.isfinite(expected).all()
+
+
+def test_points_of_stores_may_be_text_too(tmp_path: Path) -> None:
+    store = SampleStore.build(tmp_path / "store", size="tiny")
+    point = store.lonlat(30, row=40, col=50)
+    client = GeoTesseraZarr(store.path)
+    found = client.sample_points([(*map(str, point), "further columns")], 2024)
+    np.testing.assert_array_equal(found, client.sample_points([point], 2024))
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("points", [[("east", "north")], [("1", "")], [("1", "2", "3")], ["12"]])
+def test_text_that_is_no_number_is_refused(client: GeoTessera, points: Any) -> None:
+    with pytest.raises(ValueError, match="point 0 must be a pair of numbers"):
+        client.sample_embeddings_at_points(points)
+
+
+def test_no_compression_may_be_none(client: GeoTessera, tmp_path: Path) -> None:
+    tiles = [(2024, 23.95, 83.65)]
+    paths = [
+        client.export_embedding_geotiff(23.95, 83.65, tmp_path / "one.tif", compress=None),
+        *client.export_embedding_geotiffs(tiles, tmp_path / "tiles", compress=None),
+        *client.export_pca_geotiffs(tiles, tmp_path / "pca", compress=None),
+    ]
+    for path in paths:
+        with rasterio.open(path) as dataset:
+            assert dataset.compression is None
+
+
+@pytest.mark.parametrize("year", [2024, np.int64(2024), 2024.0])
+def test_tiles_have_years_of_python(small_world: SampleWorld, tmp_path: Path, year: Any) -> None:
+    tile = tile_for_coord(small_world.checkout(tmp_path), 23.95, 83.65, year)
+    assert tile is not None
+    assert type(tile.year) is int
+
+
+# --- Names -----------------------------------------------------------------------------------
+
+
+def test_countries_are_asked_for_by_upstreams_name() -> None:
+    lookup = CountryLookup()
+    assert lookup.get_bbox(country_name="Malta") == lookup.get_bbox("MT")
+    assert len(lookup.get_geometry(country_name="Malta")) == 1
+
+
+def test_formats_are_a_list() -> None:
+    dataset = find_dataset("1.1", "dclimate")
+    assert dataset is not None
+    assert dataset.formats() == ["zarr", "icechunk"]

@@ -927,7 +927,7 @@ class GeoTessera:
         output_path: StrPath,
         year: int = DEFAULT_YEAR,
         bands: Sequence[int] | None = None,
-        compress: str = "lzw",
+        compress: str | None = "lzw",
         *,
         cog: bool = False,
     ) -> str:
@@ -943,7 +943,7 @@ class GeoTessera:
             Calendar year.
         bands : sequence of int, optional
             Zero-based bands, in this order; all by default.
-        compress : str
+        compress : str or None
             GDAL's name of the compression.
         cog : bool
             Write a cloud-optimised GeoTIFF.
@@ -962,6 +962,7 @@ class GeoTessera:
         """
         from geotessera.export import check_export_options, export_tile, record_export
 
+        compress = compress or "none"
         check_export_options(bands=bands, compress=compress, cog=cog)
         tile = self._tile(TileId.of(year, *tile_from_world(lon, lat)))
         path = Path(output_path)
@@ -983,7 +984,7 @@ class GeoTessera:
         tiles_to_fetch: Iterable[tuple[int, float, float]] | None = None,
         output_dir: StrPath | None = None,
         bands: Sequence[int] | None = None,
-        compress: str = "lzw",
+        compress: str | None = "lzw",
         progress_callback: ProgressCallback | None = None,
         *,
         cog: bool = False,
@@ -1026,7 +1027,7 @@ class GeoTessera:
             tiles_to_fetch = self.registry.load_blocks_for_region(bbox, year)
         if tiles_to_fetch is None or output_dir is None:
             raise TypeError("export_embedding_geotiffs needs tiles_to_fetch and output_dir")
-        check_export_options(bands=bands, compress=compress, cog=cog)
+        check_export_options(bands=bands, compress=compress or "none", cog=cog)
         check_dataset_dir(output_dir, *self._dataset)
         tiles = [TileId.of(*tile) for tile in tiles_to_fetch]
         paths: list[str] = []
@@ -1098,7 +1099,7 @@ class GeoTessera:
         output_dir: StrPath,
         n_components: int = 3,
         standardize: bool = True,
-        compress: str = "lzw",
+        compress: str | None = "lzw",
         normalize: bool = True,
         progress_callback: ProgressCallback | None = None,
         *,
@@ -1119,7 +1120,7 @@ class GeoTessera:
             How many bands; three are shown as red, green and blue.
         standardize : bool
             Divide each band by its standard deviation first.
-        compress : str
+        compress : str or None
             GDAL's name of the compression.
         normalize : bool
             Stretch all tiles from the least to the greatest score of all; else each between

@@ -149,14 +149,14 @@ class CountryLookup:
             "Give an English name or an ISO code such as GB or GBR"
         )
 
-    def get_bbox(self, country: str) -> tuple[float, float, float, float]:
+    def get_bbox(self, country_name: str) -> tuple[float, float, float, float]:
         """Return the (west, south, east, north) of a country in WGS84 degrees.
 
         With all its islands and overseas parts; a country that crosses the antimeridian
         reaches from -180 to 180. Select by outline (`geotessera.regions.Region`) where
         that is too much.
         """
-        west, south, east, north = self._find(country)["bbox"]
+        west, south, east, north = self._find(country_name)["bbox"]
         return west, south, east, north
 
     def get_outline(self, country: str) -> dict[str, Any]:
@@ -164,12 +164,12 @@ class CountryLookup:
         geometry: dict[str, Any] = self._find(country)["geometry"]
         return geometry
 
-    def get_geometry(self, country: str) -> GeoDataFrame:
+    def get_geometry(self, country_name: str) -> GeoDataFrame:
         """Return the outline of a country as a GeoDataFrame of one row, in EPSG:4326."""
         import geopandas
         import shapely.geometry
 
-        feature = self._find(country)
+        feature = self._find(country_name)
         properties = feature["properties"]
         row = {"NAME": [properties["name"]]}
         row |= {"ISO_A2": [properties["iso_a2"]], "ISO_A3": [properties["iso_a3"]]}

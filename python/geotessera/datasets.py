@@ -114,9 +114,9 @@ class Dataset:
         location: str | None = getattr(self, fmt)
         return location
 
-    def formats(self) -> tuple[str, ...]:
+    def formats(self) -> list[str]:
         """Return the formats in which the dataset is published."""
-        return tuple(fmt for fmt in FORMATS if self.location(fmt))
+        return [fmt for fmt in FORMATS if self.location(fmt)]
 
 
 # Order matters: the first row of a version is its default variant, the first row with a

@@ -480,7 +480,7 @@ def tile_for_coord(
     year : int
         Year of the embeddings.
     """
-    tile = TileId(year, lon, lat)
+    tile = TileId.of(year, lon, lat)
     found = find_tile(base_dir, tile)
     return None if found is None else Tile.from_descriptor(tile, found)
 

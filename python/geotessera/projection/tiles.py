@@ -69,7 +69,7 @@ def export_tiles(
     output_dir: str | os.PathLike[str],
     n_components: int = 3,
     standardize: bool = True,
-    compress: str = "lzw",
+    compress: str | None = "lzw",
     normalize: bool = True,
     progress: ProgressCallback | None = None,
     *,
@@ -99,7 +99,7 @@ def write_pca_tiles(
     standardize: bool = True,
     balance_method: str = "percentile",
     percentile_range: tuple[float, float] = (2, 98),
-    compress: str = "lzw",
+    compress: str | None = "lzw",
     progress_callback: ProgressCallback | None = None,
     local_scaling: bool = False,
     *,
@@ -123,7 +123,7 @@ def write_pca_tiles(
         As for `geotessera.pca.fit_stretch`; not used with a model that has a stretch.
     percentile_range : tuple of 2 float
         For ``"percentile"``.
-    compress : str
+    compress : str or None
         One of `geotessera.export.compressions`.
     progress_callback : callable, optional
         Called with (tiles done, tiles in all, status text).
@@ -147,6 +147,7 @@ def write_pca_tiles(
         (an `OSError`) if a file cannot be written.
     """
     check_stretch(balance_method, percentile_range)
+    compress = compress or "none"
     check_export_options(compress=compress)
     listed = [(source, pixels_of(source)) for source in sources]
     rasters: list[Any] = [pixels for _, pixels in listed]

@@ -11,8 +11,8 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyList, PyString, PyTup
 /// Parameters
 /// ----------
 /// points : iterable of pairs, or ndarray of shape (N, 2)
-///     Pairs are tuples, lists, array rows or other sequences of two numbers. A
-///     float64 array is returned as it is.
+///     Pairs are tuples, lists, array rows or other sequences of two numbers, which may
+///     be text. A float64 array is returned as it is.
 ///
 /// Returns
 /// -------
@@ -67,10 +67,10 @@ pub fn points_array<'py>(points: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
     Ok(made.into_any())
 }
 
-/// An array as float64; None for an array of objects, whose rows say better what is wrong.
+/// An array as float64; None for one of objects or of text, which is read row by row.
 fn from_array<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let dtype = array.dtype();
-    if dtype.kind() == b'O' {
+    if matches!(dtype.kind(), b'O' | b'U') {
         return Ok(None);
     }
     if array.shape() == [0] {
@@ -153,7 +153,17 @@ fn number(value: &Bound<'_, PyAny>, point: &Bound<'_, PyAny>, row: usize) -> PyR
     if value.is_instance_of::<PyBool>() {
         return Err(not_a_pair(point, row));
     }
-    value.extract::<f64>().map_err(|cause| {
+    // The fields of a row that `csv.reader` reads.
+    let found = if value.is_instance_of::<PyString>() {
+        value
+            .py()
+            .get_type::<PyFloat>()
+            .call1((value,))
+            .and_then(|float| float.extract())
+    } else {
+        value.extract::<f64>()
+    };
+    found.map_err(|cause| {
         let error = not_a_pair(point, row);
         error.set_cause(value.py(), Some(cause));
         error
