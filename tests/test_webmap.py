@@ -584,7 +584,7 @@ def test_a_killed_run_over_another_picture_leaves_no_old_pixel(tmp_path):
     # As if the run after had been killed in a unit: its tiles may be of either picture.
     record = Record(tmp_path / "tiles", _identity(tmp_path), path=tmp_path / "tiles/.units.jsonl")
     place, entry = next((at, found) for at, found in record.items() if found[1])
-    record.add(place, (0, entry[1]))
+    record.add(place, (0, *entry[1:]))
     record.close()
     _, top, y, x = place
     name = f"{top - 3}/{x}/{y}.png"

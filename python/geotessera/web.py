@@ -146,7 +146,7 @@ def create_simple_web_viewer(
         The path of the page.
     """
     from geotessera.pages import write_viewer
-    from geotessera.webmap.build import read_scheme
+    from geotessera.webmap.note import read_scheme
     from geotessera.webmap.viewing import found_zooms, outline_of, relative_url
 
     directory = Path(tiles_dir)

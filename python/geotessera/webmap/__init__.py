@@ -1,6 +1,7 @@
 """Web maps: a picture cut into Web Mercator tiles, and the page that shows them."""
 
-from geotessera.webmap.build import BuildReport, build_tiles, read_scheme
+from geotessera.webmap.build import BuildReport, build_tiles
+from geotessera.webmap.note import read_scheme
 from geotessera.webmap.picture import Picture
 from geotessera.webmap.zooms import MAX_ZOOM, check_zooms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from geotessera.webmap.tree import TileTree
     from geotessera.webmap.zooms import Tile
 
-__all__ = ["is_archive", "write_archive"]
+__all__ = ["is_archive", "is_whole", "write_archive"]
+
+_HEADER = struct.Struct("<7sB8Q")
+"""The first fields of an archive: its name and version, and where its parts begin and how long
+they are, in bytes."""
+
 
 _EVERY = 256
 """Tiles between two reports of progress."""
@@ -99,6 +105,17 @@ def is_archive(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(7) == b"PMTiles"
     except OSError:
+        return False
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a file is a PMTiles archive, and none of its end is missing."""
+    try:
+        with path.open("rb") as file:
+            name, _, *parts = _HEADER.unpack(file.read(_HEADER.size))
+            end = max(begin + size for begin, size in zip(parts[::2], parts[1::2], strict=True))
+            return bool(name == b"PMTiles" and file.seek(0, 2) == end)
+    except (OSError, struct.error):
         return False
 
 

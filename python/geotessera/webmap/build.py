@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import EmptySelectionError, InputError
 from geotessera.region_mosaic import bbox_of
-from geotessera.stages import file_identity, read_stage, save_stage
-from geotessera.webmap.archive import is_archive, write_archive
-from geotessera.webmap.cut import CutReport, cut
+from geotessera.stages import file_identity
+from geotessera.webmap.archive import is_archive, is_whole, write_archive
+from geotessera.webmap.cut import CutReport, cut, remove_cut
+from geotessera.webmap.note import RECORD, SCHEMA, Note
 from geotessera.webmap.packs import remove_packs, write_packs
 from geotessera.webmap.picture import Picture
 from geotessera.webmap.tree import TileTree
 from geotessera.webmap.zooms import MAX_LATITUDE, SIDE, check_zooms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import os
+    from collections.abc import Iterator, Sequence
 
     from geotessera.types import BBox, Method, ProgressCallback
+    from geotessera.webmap.zooms import Tile
 
-__all__ = ["BuildReport", "build_tiles", "read_scheme"]
-
-SCHEMA = 2
-"""Of ``tiles.json``; 1 is upstream's, whose rows are counted from the south."""
-
-RECORD = "tiles.json"
+__all__ = ["BuildReport", "build_tiles"]
 
 _METHODS = ("bilinear", "nearest")
 
@@ -53,6 +50,8 @@ class BuildReport:
     cut, written, removed : int
         Tiles that were made anew, those of them that are not as they were before, and those
         that are gone.
+    former : Path or None
+        The directory of an earlier run's tiles, under another name, that were removed.
     """
 
     tiles: Path | None
@@ -64,6 +63,12 @@ class BuildReport:
     cut: int
     written: int
     removed: int
+    former: Path | None = None
+    _cut: CutReport = field(default_factory=CutReport, repr=False)
+
+    def existing(self) -> Iterator[Tile]:
+        """Yield the tiles that there are; none if only an archive is known."""
+        return self._cut.existing()
 
     @property
     def center(self) -> tuple[float, float]:
@@ -71,31 +76,6 @@ class BuildReport:
         west, south, east, north = self.bounds
         lon = (west + (east if west <= east else east + 360)) / 2
         return lon - 360 if lon > 180 else lon, (south + north) / 2
-
-
-def read_scheme(tiles: str | os.PathLike[str]) -> tuple[str, tuple[int, int] | None, Any]:
-    """Return how the rows of a directory of tiles are counted, its zooms and its bounds.
-
-    Parameters
-    ----------
-    tiles : path
-        The directory.
-
-    Returns
-    -------
-    tuple
-        ``"xyz"`` where ``tiles.json``, in the directory or beside it, says so, else
-        ``"tms"``, as gdal2tiles counts; zooms and bounds are None where nothing says them.
-    """
-    directory = Path(tiles).absolute()
-    for place in (directory / RECORD, directory.parent / RECORD):
-        found = read_stage(place)
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            continue
-        if place.parent == directory or found.get("directory") == directory.name:
-            zooms = found.get("zoom")
-            return str(found.get("scheme", "xyz")), zooms and tuple(zooms), found.get("bounds")
-    return "tms", None, None
 
 
 def build_tiles(
@@ -137,7 +117,8 @@ def build_tiles(
     archive : path, optional
         PMTiles file to write.
     keep_tiles : bool
-        Whether the directory stays; otherwise only the archive does.
+        Whether the directory stays; otherwise only the archive does. Tiles of an earlier run
+        in another directory, as the record names it, are removed either way.
     name : str
         What the archive is called.
     force : bool
@@ -155,7 +136,8 @@ def build_tiles(
     Raises
     ------
     InputError
-        (a `ValueError`) for zooms, methods and pictures that cannot be used.
+        (a `ValueError`) for zooms, methods and pictures that cannot be used, and if another
+        process makes the same map now.
     EmptySelectionError
         (a `ValueError`) if the picture has no visible pixel.
     FileNotFoundError, FormatError
@@ -169,7 +151,7 @@ def build_tiles(
     if not keep_tiles and archive is None:
         raise InputError("without a directory of tiles an archive is needed")
     tree = TileTree(tiles)
-    note = Path(record) if record is not None else tree.directory / RECORD
+    note = Note(Path(record) if record is not None else tree.directory / RECORD)
     with Picture(source) as picture:
         build = _Build(picture, tree, note, chosen, method, progress)
         build.packs = Path(packs) if packs is not None else None
@@ -189,7 +171,7 @@ class _Build:
         self,
         picture: Picture,
         tree: TileTree,
-        note: Path,
+        note: Note,
         zooms: tuple[int, int],
         method: Method,
         progress: ProgressCallback | None,
@@ -201,19 +183,20 @@ class _Build:
         self._method: Method = method
         self._progress = progress
         self._bounds = _shown(bbox_of(picture.grid))
-        before = read_stage(note)
-        self._before: dict[str, Any] = before if isinstance(before, dict) else {}
-        self._complete = self._before.get("complete") is True
 
     def make(self, keep_tiles: bool, force: bool, jobs: int | None) -> BuildReport:
+        with self._note.alone():
+            return self._make(keep_tiles, force, jobs)
+
+    def _make(self, keep_tiles: bool, force: bool, jobs: int | None) -> BuildReport:
         what = self._what()
-        # As JSON has it: no tuples.
-        same = all(self._before.get(key) == value for key, value in what.items())
-        trusted = same and not force and self._complete and self._picture.files is not None
+        note = self._note
+        known = note.says(what) and note.complete and self._picture.files is not None
+        trusted = known and not force
         if trusted and not keep_tiles and self._archive_is_there():
-            return self._report(CutReport(tiles=int(self._before.get("tiles", 0))), keep_tiles)
+            return self._report(CutReport(tiles=int(note.before.get("tiles", 0))), keep_tiles)
         if not trusted:
-            self._say_unfinished(what)
+            note.begin(what)
         try:
             report = cut(
                 self._picture,
@@ -233,22 +216,21 @@ class _Build:
                 )
         except BaseException:
             if not self._tree.record.exists():  # there is nothing that the note could be about
-                self._note.unlink(missing_ok=True)
+                note.path.unlink(missing_ok=True)
                 with suppress(OSError):
                     self._tree.directory.rmdir()
             raise
         self._pack(report, what)
         self._archive(report, trusted)
         self._clean(report, keep_tiles)
+        former = self._remove_former()
         made = {
             "tiles": report.tiles,
-            "packs": self._relative(self.packs),
-            "pmtiles": self._relative(self.archive) or self._archive_kept(),
-            "complete": True,
+            "packs": note.relative(self.packs),
+            "pmtiles": note.relative(self.archive) or self._archive_kept(),
         }
-        if self._before != what | made:
-            save_stage(self._note, what | made)
-        return self._report(report, keep_tiles)
+        note.finish(what | made)
+        return self._report(report, keep_tiles, former)
 
     def _what(self) -> dict[str, Any]:
         """Return what tiles are made from and how, as ``tiles.json`` has it."""
@@ -256,9 +238,10 @@ class _Build:
             "schema": SCHEMA,
             "scheme": "xyz",
             "directory": self._tree.directory.absolute().name,
-            "source": file_identity(self._picture.path, self._note.parent),
+            "source": file_identity(self._picture.path, self._note.path.parent),
             "beside": [
-                file_identity(one, self._note.parent) for one in (self._picture.files or [])[1:]
+                file_identity(one, self._note.path.parent)
+                for one in (self._picture.files or [])[1:]
             ],
             "zoom": list(self._zooms),
             "bounds": list(self._bounds),
@@ -267,32 +250,24 @@ class _Build:
             "resampling": self._method,
         }
 
-    def _relative(self, path: Path | None) -> str | None:
-        if path is None:
-            return None
-        return Path(os.path.relpath(path, self._note.parent)).as_posix()
-
     def _archive_is_there(self) -> bool:
-        known = self._before.get("pmtiles") == self._relative(self.archive)
-        return known and self.archive is not None and self.archive.is_file()
-
-    def _say_unfinished(self, what: dict[str, Any], **more: Any) -> None:
-        # What there may be of an earlier run is to go, or to be made anew, by the next one too.
-        kept = {key: self._before[key] for key in ("packs", "pmtiles") if key in self._before}
-        save_stage(self._note, what | kept | more | {"complete": False})
+        """Whether the archive is there, whole, where the note says."""
+        known = self._note.before.get("pmtiles") == self._note.relative(self.archive)
+        return known and self.archive is not None and is_whole(self.archive)
 
     def _pack(self, report: CutReport, what: dict[str, Any]) -> None:
-        before = self._before.get("packs")
+        note = self._note
+        before = note.before.get("packs")
         if self.packs is not None:
-            place = self._relative(self.packs)
+            place = note.relative(self.packs)
             if before != place:
-                self._say_unfinished(what, packs=place)
+                note.begin(what, packs=place)
             # Only of a run that came to its end it is known that the others are right.
-            whole = self._complete and before == place
+            whole = note.complete and before == place
             changed = report.packs if whole else None
             write_packs(self._tree, report.existing(), self.packs, changed, self._progress)
         elif isinstance(before, str):
-            remove_packs(self._note.parent / before)
+            remove_packs(note.path.parent / before)
 
     def _archive(self, report: CutReport, trusted: bool) -> None:
         if self.archive is not None:
@@ -309,15 +284,15 @@ class _Build:
                 progress=self._progress,
             )
         elif (before := self._archive_kept()) is not None and (
-            report.changed or not self._complete
+            report.changed or not self._note.complete
         ):
             # It would show what the tiles no longer do.
-            (self._note.parent / before).unlink()
+            (self._note.path.parent / before).unlink()
 
     def _archive_kept(self) -> str | None:
         """Return the name of the archive of an earlier run, if it is there."""
-        before = self._before.get("pmtiles")
-        known = isinstance(before, str) and is_archive(self._note.parent / before)
+        before = self._note.before.get("pmtiles")
+        known = isinstance(before, str) and is_archive(self._note.path.parent / before)
         return before if known else None
 
     def _clean(self, report: CutReport, keep_tiles: bool) -> None:
@@ -327,7 +302,18 @@ class _Build:
             self._tree.remove(tile)
         self._tree.finish()
 
-    def _report(self, report: CutReport, keep_tiles: bool) -> BuildReport:
+    def _remove_former(self) -> Path | None:
+        """Remove tiles that an earlier run left in another directory, and nothing else there."""
+        found = [
+            one
+            for one in self._note.former(self._tree.directory.absolute().name)
+            if remove_cut(TileTree(one))
+        ]
+        return found[-1] if found else None
+
+    def _report(
+        self, report: CutReport, keep_tiles: bool, former: Path | None = None
+    ) -> BuildReport:
         return BuildReport(
             self._tree.directory if keep_tiles else None,
             self.packs,
@@ -338,6 +324,8 @@ class _Build:
             report.cut,
             report.written,
             report.removed,
+            former,
+            report,
         )
 
 

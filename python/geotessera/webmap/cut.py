@@ -8,34 +8,27 @@ matter. Coarser zooms are made of the tiles of the finer ones, and follow them.
 
 from __future__ import annotations
 
-import io
 import json
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera import _native
 from geotessera.errors import InputError
 from geotessera.mosaic.record import Record
+from geotessera.webmap.drawing import digest_of_files, digest_of_pixels, draw, join
 from geotessera.webmap.places import Places, expected_tiles, touched_units
-from geotessera.webmap.zooms import SIDE, Unit, zoom_grid
+from geotessera.webmap.zooms import SIDE, Unit, check_zooms, zoom_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from geotessera.types import Method, ProgressCallback
     from geotessera.webmap.picture import Picture
-    from geotessera.webmap.places import Square
     from geotessera.webmap.tree import TileTree
     from geotessera.webmap.zooms import Tile
 
-    type Pixels = NDArray[np.uint8]
-
-__all__ = ["CutReport", "cut"]
+__all__ = ["CutReport", "cut", "remove_cut"]
 
 _NOTHING, _UNKNOWN = 1, 0
 """Digests of a unit without a pixel, and of one that is being cut."""
@@ -46,9 +39,6 @@ more would only take memory."""
 
 _MOST_TILES = 400_000_000
 """Tiles that there may be: no file system has room for more, nor memory for their numbers."""
-
-_ROUNDING = 3
-"""Decimals of a position, in pixels, by which a unit is known again."""
 
 
 @dataclass(slots=True)
@@ -135,7 +125,7 @@ def cut(
     UnwritableDestination
         (an `OSError`) if tiles cannot be written. What is finished is kept for the next run.
     """
-    what = {"webmap": 1, "zooms": zooms, "method": method, "side": SIDE, "scheme": "xyz"}
+    what = {"webmap": 2, "zooms": zooms, "method": method, "side": SIDE, "scheme": "xyz"}
     if (count := expected_tiles(picture.grid, zooms)) > _MOST_TILES:
         raise InputError(
             f"zooms {zooms[0]} to {zooms[1]} of {picture.path} are some {count:,} tiles: choose a "
@@ -154,6 +144,40 @@ def cut(
     finally:
         record.close()
         tree.finish()
+
+
+def remove_cut(tree: TileTree) -> int:
+    """Remove the tiles that were cut into a directory, as its record says, and nothing else.
+
+    Returns
+    -------
+    int
+        Tiles that were removed.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if another process cuts these tiles now.
+    """
+    try:
+        with tree.record.open("rb") as file:
+            [identity] = json.loads(file.readline())
+        what = json.loads(identity)
+        lowest, top = check_zooms(what["zooms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    record = Record(tree.directory, identity, path=tree.record)
+    try:
+        count = 0
+        for (_, zoom, y, x), entry in record.items():
+            tiles = Unit(zoom, x, y).tiles(lowest, leaf=zoom == top)
+            mask = entry[1] if len(entry) > 1 else 0
+            count += sum(tree.remove(tile) for tile in _chosen(tiles, mask))
+    finally:
+        record.close()
+    tree.record.unlink(missing_ok=True)
+    tree.finish()
+    return count
 
 
 class _Run:
@@ -234,22 +258,22 @@ class _Run:
     def _leaf(self, unit: Unit) -> _Made:
         entry = self._entry(unit)
         tiles = list(unit.tiles(self._lowest, leaf=True))
-        known = entry is not None and self._tree.has(_chosen(tiles, entry[1]))
-        if entry is not None and known and self._trusted and entry[0] != _UNKNOWN:
-            return _Made(entry[1])
+        known = entry is not None and self._is_whole(unit, tiles, entry)
+        if entry is not None and known and self._trusted and entry.digest != _UNKNOWN:
+            return _Made(entry.mask)
         squares = self._places.squares(unit)
         window = self._places.window(squares)
         if window is None:
             return self._make(unit, tiles, entry, _NOTHING, None)
         source = self._picture.read(window, self._times, self._method)
-        digest = _digest_of(source, squares, window.row, window.col)
-        if entry is not None and known and entry[0] == digest:
-            return _Made(entry[1])
+        digest = digest_of_pixels(source, squares, window.row, window.col)
+        if entry is not None and known and entry.digest == digest:
+            return _Made(entry.mask)
 
         def levels() -> Iterator[list[bytes | None]]:
             if not source[..., 3].any():
                 return
-            pixels = _drawn(source, squares, (window.row, window.col), unit, self._method)
+            pixels = draw(source, squares, (window.row, window.col), unit, self._method)
             for zoom in unit.zooms(self._lowest, leaf=True):
                 if zoom < unit.top:
                     pixels = _native.halve_picture(pixels)
@@ -261,20 +285,15 @@ class _Run:
         entry = self._entry(unit)
         tiles = list(unit.tiles(self._lowest, leaf=False))
         below = [self._tree.read(tile) for tile in unit.level(unit.top)]
-        hasher = _native.Hasher("xxh128")
-        for number, data in enumerate(below):
-            if data is not None:
-                hasher.update(number.to_bytes(4))
-                hasher.update(data)
-        digest = _number(hasher) if any(below) else _NOTHING
-        known = entry is not None and self._tree.has(_chosen(tiles, entry[1]))
-        if entry is not None and known and entry[0] == digest:
-            return _Made(entry[1])
+        digest = digest_of_files(below) if any(below) else _NOTHING
+        known = entry is not None and self._is_whole(unit, tiles, entry)
+        if entry is not None and known and entry.digest == digest:
+            return _Made(entry.mask)
 
         def levels() -> Iterator[list[bytes | None]]:
             if not any(below):
                 return
-            pixels = _joined(below)
+            pixels = join(below)
             for _ in unit.zooms(self._lowest, leaf=False):
                 pixels = _native.halve_picture(pixels)
                 yield _native.encode_tiles(pixels, SIDE)
@@ -285,50 +304,80 @@ class _Run:
         self,
         unit: Unit,
         tiles: Sequence[Tile],
-        entry: tuple[int, int] | None,
+        entry: _Entry | None,
         digest: int,
         levels: Callable[[], Iterator[list[bytes | None]]] | None,
     ) -> _Made:
         """Write the tiles of a unit, and remove those that it has no more."""
-        before = 0 if entry is None else entry[1]
-        place = 0, unit.top, unit.y, unit.x
+        before = 0 if entry is None else entry.mask
         # Until it is done any of its tiles may be there, and none is to be trusted.
         if levels is not None or before:
-            self._record.add(place, (_UNKNOWN, (1 << len(tiles)) - 1))
+            self._keep(unit, _Entry(_UNKNOWN, (1 << len(tiles)) - 1))
         made = _Made(0)
+        files: list[bytes] = []
         number = 0
         for level in levels() if levels is not None else ():
             for data in level:
                 if data is not None:
                     made.mask |= 1 << number
                     made.cut += 1
+                    files.append(data)
                     if self._tree.write(tiles[number], data):
                         made.written.append(tiles[number])
                 number += 1
         gone = before & ~made.mask
         made.removed += [tile for tile in _chosen(tiles, gone) if self._tree.remove(tile)]
-        self._record.add(place, (digest, made.mask))
+        state = self._tree.state(_chosen(tiles, made.mask))
+        self._keep(unit, _Entry(digest, made.mask, state or 0, digest_of_files(files)))
         return made
 
-    def _entry(self, unit: Unit) -> tuple[int, int] | None:
+    def _entry(self, unit: Unit) -> _Entry | None:
         place = 0, unit.top, unit.y, unit.x
         if place not in self._record:
             return None
         found = self._record[place]
-        return (found[0], found[1]) if len(found) == 2 else None
+        return _Entry(*found) if len(found) == len(_Entry._fields) else None
+
+    def _keep(self, unit: Unit, entry: _Entry) -> None:
+        self._record.add((0, unit.top, unit.y, unit.x), entry)
+
+    def _is_whole(self, unit: Unit, tiles: Sequence[Tile], entry: _Entry) -> bool:
+        """Whether a unit's tiles are there as they were written."""
+        chosen = list(_chosen(tiles, entry.mask))
+        state = self._tree.state(chosen)
+        if state == entry.state:
+            return True
+        # Copies have other times: only then files are read.
+        if state is None or digest_of_files(map(self._tree.read, chosen)) != entry.files:
+            return False
+        self._keep(unit, entry._replace(state=state))
+        return True
 
     def _remove_others(self, wanted: set[tuple[int, int, int, int]]) -> None:
         """Remove the tiles of units that the picture does not touch any more."""
         for place, entry in self._record.items():
-            if place in wanted or len(entry) != 2 or not entry[1]:
+            if place in wanted or len(entry) < 2 or not entry[1]:
                 continue
             _, top, y, x = place
             unit = Unit(top, x, y)
             tiles = unit.tiles(self._lowest, leaf=top == self._top)
             made = _Made(0)
             made.removed += [tile for tile in _chosen(tiles, entry[1]) if self._tree.remove(tile)]
-            self._record.add(place, (_NOTHING, 0))
+            self._keep(unit, _Entry(_NOTHING, 0))
             self._count(made)
+
+
+class _Entry(NamedTuple):
+    """What is recorded of a unit."""
+
+    digest: int
+    """Of what it is made of."""
+    mask: int
+    """Which of its tiles there are."""
+    state: int = 0
+    """Sizes and times of their files, in one number."""
+    files: int = 0
+    """Digest of their bytes."""
 
 
 @dataclass(slots=True)
@@ -343,58 +392,3 @@ class _Made:
 
 def _chosen(tiles: Iterable[Tile], mask: int) -> Iterator[Tile]:
     return (tile for number, tile in enumerate(tiles) if mask >> number & 1)
-
-
-def _number(hasher: _native.Hasher) -> int:
-    # Not one of the numbers that mean something else.
-    return int(hasher.hexdigest("xxh128"), 16) | 1 << 128
-
-
-def _digest_of(source: Pixels, squares: Sequence[Square], row: int, col: int) -> int:
-    """Return what tells what a unit is made of."""
-    hasher = _native.Hasher("xxh128")
-    hasher.update(source)
-    for one in squares:
-        hasher.update(repr((source.shape, one.row, one.col, one.step)).encode())
-        # From the window's corner: the same if the picture has grown elsewhere.
-        hasher.update(np.round(one.nodes - (col, row), _ROUNDING) + 0.0)
-    return _number(hasher)
-
-
-def _drawn(
-    source: Pixels,
-    squares: Sequence[Square],
-    origin: tuple[int, int],
-    unit: Unit,
-    method: Method,
-) -> Pixels:
-    """Return the pixels of a leaf."""
-    side = SIDE << unit.levels
-    pixels = np.zeros((side, side, 4), np.uint8)
-    row, col = origin
-    drawn: set[tuple[int, int]] = set()
-    for one in squares:
-        part = pixels[one.row : one.row + one.size, one.col : one.col + one.size]
-        nodes = one.nodes - (col, row)
-        again = (one.row, one.col) in drawn
-        out = np.empty_like(part) if again else part
-        _native.resample_picture(source, nodes, one.step, out, method=method)
-        if again:  # the picture goes round the globe and further
-            empty = part[..., 3] == 0
-            part[empty] = out[empty]
-        drawn.add((one.row, one.col))
-    return pixels
-
-
-def _joined(tiles: Sequence[bytes | None]) -> Pixels:
-    """Return the pixels of a square of tiles, row by row."""
-    from PIL import Image
-
-    count = round(len(tiles) ** 0.5)
-    pixels = np.zeros((count * SIDE, count * SIDE, 4), np.uint8)
-    for number, data in enumerate(tiles):
-        if data is not None:
-            row, col = (at * SIDE for at in divmod(number, count))
-            with Image.open(io.BytesIO(data)) as image:
-                pixels[row : row + SIDE, col : col + SIDE] = np.asarray(image.convert("RGBA"))
-    return pixels

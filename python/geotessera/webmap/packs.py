@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geotessera.remote.partfile import atomic_path
+from geotessera.webmap.zooms import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from geotessera.types import ProgressCallback
     from geotessera.webmap.tree import TileTree
-    from geotessera.webmap.zooms import Tile
 
 __all__ = ["TEMPLATE", "remove_packs", "write_packs"]
 
@@ -51,8 +51,8 @@ def write_packs(
     directory : Path
         Where packs go.
     changed : set of (zoom, column, row), optional
-        The packs that are not as they were; others are written only if they are missing. By
-        default all are.
+        The packs that are not as they were; others are written only if they are missing, or
+        have not the size that they should have. By default all are.
     progress : callable, optional
         Called with (packs done, packs in all, status text).
 
@@ -68,7 +68,7 @@ def write_packs(
         z, x8, y8 = key
         path = directory / TEMPLATE.format(z=z, x8=x8, y8=y8)
         kept.add(path)
-        if changed is None or key in changed or not path.is_file():
+        if changed is None or key in changed or not _is_whole(path, tree, z, members):
             written += _write(path, _script(tree, z, members))
         if progress is not None:
             progress(done + 1, len(groups), "tiles as scripts")
@@ -94,14 +94,24 @@ def _groups(
 
 
 def _script(tree: TileTree, z: int, members: list[tuple[int, int]]) -> bytes:
-    from geotessera.webmap.zooms import Tile
-
     parts = []
     for x, y in members:
         data = tree.read(Tile(z, x, y))
         if data is not None:
             parts.append(b'"%d/%d/%d":"%s"' % (z, x, y, base64.b64encode(data)))
     return b"%s({\n%s\n});\n" % (_FUNCTION.encode(), b",\n".join(parts))
+
+
+def _is_whole(path: Path, tree: TileTree, z: int, members: list[tuple[int, int]]) -> bool:
+    """Whether a pack has the size that its tiles make."""
+    size = len(b"%s({\n\n});\n" % _FUNCTION.encode()) - len(b",\n")
+    for x, y in members:
+        with suppress(OSError):
+            encoded = -(-tree.path(Tile(z, x, y)).stat().st_size // 3) * 4
+            size += len(b'"%d/%d/%d":"",\n' % (z, x, y)) + encoded
+    with suppress(OSError):
+        return path.is_file() and path.stat().st_size == size
+    return False
 
 
 def _write(path: Path, script: bytes) -> bool:

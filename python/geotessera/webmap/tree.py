@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 from contextlib import suppress
@@ -54,9 +55,16 @@ class TileTree:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def has(self, tiles: Iterable[Tile]) -> bool:
-        """Return whether all of some tiles are there."""
-        return all(self.path(tile).is_file() for tile in tiles)
+    def state(self, tiles: Iterable[Tile]) -> int | None:
+        """Return one number for the sizes and times of files; None if one is missing."""
+        found: list[int] = []
+        for tile in tiles:
+            try:
+                status = self.path(tile).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            found += (status.st_size, status.st_mtime_ns)
+        return int.from_bytes(hashlib.blake2b(repr(found).encode(), digest_size=8).digest())
 
     def write(self, tile: Tile, data: bytes) -> bool:
         """Write a tile; return False if it is there with the same bytes, and is left alone."""
