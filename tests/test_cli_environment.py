@@ -48,6 +48,25 @@ def shell(line: str, environment: dict[str, str], **more: str) -> tuple[int, str
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+# --- Directories --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["info", "coverage", "download --tile 23.95,83.65 -f npy -o out", "serve .", "verify ."],
+)
+def test_a_directory_that_is_gone_is_said_to_be(
+    environment: dict[str, str], tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "gone").mkdir()
+    code, _, errors = shell(
+        f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && $GT {line}", environment
+    )
+    assert code == 1
+    assert "the current directory does not exist any more" in errors.splitlines()[-1]
+    assert shell(f"cd {tmp_path} && $GT version", environment)[0] == 0
+
+
 # --- Streams -----------------------------------------------------------------------------
 
 

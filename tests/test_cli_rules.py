@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from geotessera.testing import SampleWorld
 
 SCRIPT = Path(sys.executable).with_name("geotessera")
-COMMANDS = ["info", "download", "sample", "serve", "verify", "demo", "version"]
+COMMANDS = [
+    "info", "coverage", "download", "mosaic", "sample", "serve", "verify", "visualize", "webmap",
+    "bench", "demo", "version",
+]  # fmt: skip
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,6 +116,22 @@ def test_wrong_usage_is_code_2_in_one_line(words: list[str]) -> None:
     error = json.loads(as_json.stdout)["error"]
     assert error["type"] == "UsageError"
     assert error["message"] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve", ".", "--port", "80a"], "'80a' should be a valid integer"),
+        (["sample", "p.csv", "-o", "o.csv", "--year", "20x4"], "'20x4' should be a valid integer"),
+        (["coverage", "--tile-alpha", "1.5"], "'1.5' should be less than or equal to 1"),
+        (["visualize", "p.tif", "--balance", "b"], "'b' is not one of 'histogram', 'percentile'"),
+    ],
+)
+def test_a_value_that_is_refused_is_named(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 2
+    assert f": {message}" in result.stderr
+    assert words[-2] in result.stderr
 
 
 def test_options_of_stores_say_what_they_need() -> None:

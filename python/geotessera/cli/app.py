@@ -40,8 +40,20 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 
+def _plain(params: list[Any]) -> list[Any]:
+    """Leave ``<bool>`` out of the help: a switch takes no value."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
 class _Group(TyperGroup):
     """Runs a command; what it raises becomes one line, or one JSON document."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options, as the help shows them."""
+        return _plain(super().get_params(ctx))
 
     def main(
         self,
@@ -75,6 +87,23 @@ _PATHS = (
 
 class _Command(TyperCommand):
     """Refuses an empty path, which would be the current directory."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options and arguments, as the help shows them."""
+        return _plain(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, its paragraphs as wide as the terminal is."""
+        paragraphs = (self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+        super().format_help(ctx, formatter)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line: optional ones alone are in brackets."""
+        return [
+            piece.removesuffix("...").strip("{}") if piece.startswith("{") else piece
+            for piece in super().collect_usage_pieces(ctx)
+        ]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Look at the words as they were written, and parse them."""

@@ -104,7 +104,8 @@ def download(
     depth: Annotated[
         int | None,
         typer.Option(
-            help="Bands to read of a store that has nested embeddings, such as 16; all by default."
+            help="Bands to read of a store that has nested embeddings, such as 16.",
+            show_default="all",
         ),
     ] = None,
     cache_size: CacheSize = None,

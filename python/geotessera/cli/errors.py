@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 from geotessera.errors import GeoTesseraError, InputError
 
 __all__ = ["INTERRUPTED", "PROBLEMS", "USAGE", "UsageError", "describe", "exit_code", "kind"]
@@ -43,6 +46,8 @@ def describe(error: BaseException) -> str:
     """Return an error in one line, whatever its class writes."""
     if _is_parser_error(error):
         text = _parser_message(error)
+    elif isinstance(error, OSError) and error.errno == errno.ENOENT and not _is_somewhere():
+        text = "the current directory does not exist any more: change to another one"
     elif isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{error.strerror}: {error.filename}"
     elif isinstance(error, MemoryError):
@@ -54,8 +59,24 @@ def describe(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _is_somewhere() -> bool:
+    """Return whether the process's directory still exists: every relative path needs it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
 def _parser_message(error: BaseException) -> str:
-    message = str(error.format_message()).strip().rstrip(".")  # type: ignore[attr-defined]
+    message = str(error.format_message())  # type: ignore[attr-defined]
+    # Of a value that pydantic refused the parser names all but the value.
+    refused = getattr(error.__cause__, "errors", None)
+    for one in refused() if refused is not None else ():
+        why = one["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+        reworded = why.replace("Input ", f"{one['input']!r} ", 1)
+        message = message.replace(one["msg"], reworded)
+    message = message.strip().rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "geotessera"
     return f"{message} (see: {command} --help)"

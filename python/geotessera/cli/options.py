@@ -59,7 +59,7 @@ Year = Annotated[int, typer.Option("--year", help="Year of the embeddings.")]
 BandsText = Annotated[
     str | None,
     typer.Option(
-        "--bands", metavar="I,J,…", help="Zero-based bands in this order; all by default."
+        "--bands", metavar="I,J,…", help="Zero-based bands, in this order.", show_default="all"
     ),
 ]
 Resolution = Annotated[
@@ -80,8 +80,8 @@ _Version = Annotated[
     str | None,
     typer.Option(
         "--dataset-version",
-        help=f"Version of the dataset; by default {DEFAULT_VERSION}, or what a directory to verify "
-        "says it holds.",
+        help="Version of the dataset, such as v2.",
+        show_default=f"{DEFAULT_VERSION}, or that of a directory to verify",
         rich_help_panel=_DATASET,
     ),
 ]
@@ -89,7 +89,8 @@ _Variant = Annotated[
     str | None,
     typer.Option(
         "--dataset-variant",
-        help="Variant of the dataset; by default the one with NPY tiles.",
+        help="Variant of the dataset; `geotessera info` lists them.",
+        show_default="the version's first that is published as what is read: tiles or a store",
         rich_help_panel=_DATASET,
     ),
 ]
@@ -98,14 +99,19 @@ _BaseUrl = Annotated[
     typer.Option(
         "--base-url",
         metavar="URL",
-        help="Mirror to read from: http(s)://, file:// or a path "
-        "[GEOTESSERA_BASE_URL, else the public server].",
+        help="Mirror to read from: http(s)://, file:// or a path.",
+        show_default="GEOTESSERA_BASE_URL, else the public server",
         rich_help_panel=_DATASET,
     ),
 ]
 _CacheDir = Annotated[
     Path | None,
-    typer.Option("--cache-dir", help="Where registries are cached.", rich_help_panel=_DATASET),
+    typer.Option(
+        "--cache-dir",
+        help="Where registries are cached, and what is read of stores.",
+        show_default="geotessera in the user's cache directory, for registries",
+        rich_help_panel=_DATASET,
+    ),
 ]
 _RegistryDir = Annotated[
     Path | None,
@@ -127,7 +133,8 @@ CacheTiles = Annotated[
         "--cache-tiles",
         metavar="SIZE",
         help="Keep whole tiles in the cache for later runs, up to this size, such as 10GB; what "
-        "was not used for longest goes first [GEOTESSERA_CACHE_TILES, else none are kept].",
+        "was not used for longest goes first.",
+        show_default="GEOTESSERA_CACHE_TILES, else none are kept",
         rich_help_panel=_DATASET,
     ),
 ]
@@ -137,7 +144,8 @@ Jobs = Annotated[
         "--jobs",
         "-j",
         metavar="N",
-        help="Connections at once, 1 to 256 [GEOTESSERA_JOBS, else 8].",
+        help="Connections at once, 1 to 256.",
+        show_default="GEOTESSERA_JOBS, else 8",
         rich_help_panel=_DATASET,
     ),
 ]

@@ -72,7 +72,9 @@ def sample(
     ],
     year: Annotated[
         list[int] | None,
-        typer.Option("--year", help="Year; may be repeated: a row per point and year. [2024]"),
+        typer.Option(
+            "--year", help="Year; may be repeated: a row per point and year.", show_default="2024"
+        ),
     ] = None,
     method: Annotated[
         _Method, typer.Option(help="The pixel under the point, or a weighted mean of four.")

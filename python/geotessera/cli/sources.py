@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheSize",
+    "MapSourceOptions",
     "Source",
     "SourceOptions",
     "StoreUrl",
@@ -39,14 +40,19 @@ __all__ = [
 
 _DATASET = "Dataset"
 
-Source = Annotated[
-    str,
-    typer.Option(
+
+def _source(auto: str) -> Any:
+    return typer.Option(
         "--source",
         metavar="auto|zarr|tiles",
-        help="Read the dataset's Zarr store, or its tiles. auto: tiles, if the dataset has any.",
+        help=f"Read the dataset's Zarr store, or its tiles. auto: {auto}.",
         rich_help_panel=_DATASET,
-    ),
+    )
+
+
+Source = Annotated[str, _source("tiles, if the dataset has any")]
+_MapSource = Annotated[
+    str, _source("the store, unless a directory of tiles is named or there is no store")
 ]
 StoreUrl = Annotated[
     str | None,
@@ -131,6 +137,13 @@ class SourceOptions:
         if self.cache_size is not None:
             options["cache_tiles"] = self.cache_size
         return options
+
+
+@dataclass(frozen=True, slots=True)
+class MapSourceOptions(SourceOptions):
+    """Where pixels come from: the options of a command that reads a store if there is one."""
+
+    source: _MapSource = "auto"
 
 
 @dataclass(frozen=True, slots=True)

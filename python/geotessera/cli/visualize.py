@@ -65,14 +65,16 @@ def visualize(
         typer.Option(
             "--n-components",
             min=1,
-            help="Components to fit; the first three are shown. [3, or the model's]",
+            help="Components to fit; the first three are shown.",
+            show_default="3, or the model's",
         ),
     ] = None,
     balance: Annotated[
         _Balance | None,
         typer.Option(
             help="Colours: each for as many pixels, linearly between two percentiles, or over "
-            "2.5 standard deviations each side of the mean. [histogram, or the model's]"
+            "2.5 standard deviations each side of the mean.",
+            show_default="histogram, or the model's",
         ),
     ] = None,
     percentile_low: Annotated[
@@ -109,7 +111,11 @@ def visualize(
     where: RegionOptions = RegionOptions(),
     year: Annotated[
         int | None,
-        typer.Option("--year", help="Year of the embeddings. [2024; the only one of a directory]"),
+        typer.Option(
+            "--year",
+            help="Year of the embeddings.",
+            show_default="2024; the only one of a directory",
+        ),
     ] = None,
     embeddings_dir: Annotated[
         Path | None,

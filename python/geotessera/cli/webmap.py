@@ -26,7 +26,7 @@ from geotessera.cli.options import (
 from geotessera.cli.output import Output
 from geotessera.cli.selectors import MapRegionOptions
 from geotessera.cli.serve import bind_port, run_server
-from geotessera.cli.sources import SourceOptions, check_source
+from geotessera.cli.sources import MapSourceOptions, check_source
 from geotessera.cli.webmap_region import RegionJob, region_picture
 from geotessera.errors import InputError
 from geotessera.remote.connections import check_jobs
@@ -75,7 +75,7 @@ def webmap(
     mosaic: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RGB_MOSAIC]",
+            metavar="RGB_MOSAIC",
             help="Picture to show: a GeoTIFF of 8-bit colours in any CRS. Without it, a region.",
         ),
     ] = None,
@@ -85,7 +85,8 @@ def webmap(
             "--output",
             "-o",
             metavar="DIR",
-            help="Directory of the map. [tessera_webmap, or the mosaic's name with _webmap]",
+            help="Directory of the map.",
+            show_default="tessera_webmap, or the mosaic's name with _webmap",
         ),
     ] = None,
     min_zoom: Annotated[
@@ -140,7 +141,8 @@ def webmap(
         typer.Option(
             "--bands",
             metavar="R,G,B",
-            help="Zero-based bands of a region for red, green and blue. [0,1,2]",
+            help="Zero-based bands of a region for red, green and blue.",
+            show_default="0,1,2",
         ),
     ] = None,
     pca: Annotated[
@@ -148,14 +150,17 @@ def webmap(
         typer.Option("--pca", help="Show the first three principal components of a region."),
     ] = False,
     depth: Annotated[
-        int | None, typer.Option("--depth", help="Bands of the store's embeddings to read.")
+        int | None,
+        typer.Option(
+            "--depth", help="Bands of the store's embeddings to read.", show_default="all"
+        ),
     ] = None,
     embeddings_dir: Annotated[
         Path | None,
         typer.Option(help="Directory of tiles to read, and to keep what is fetched of a region."),
     ] = None,
     dataset: DatasetOptions = DatasetOptions(),
-    pixels: SourceOptions = SourceOptions(),
+    pixels: MapSourceOptions = MapSourceOptions(),
     jobs: Jobs = None,
     as_json: Json = False,
     verbose: Verbose = False,
