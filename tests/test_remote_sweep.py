@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,13 +22,15 @@ from geotessera import errors as e
 from geotessera.remote import connections
 from geotessera.remote.http import RetryPolicy, enable_http_logging, logger
 from geotessera.remote.light import origins, sweep, wire
-from geotessera.remote.objects import ObjectReader, open_reader
+from geotessera.remote.objects import ObjectReader, arrivals, open_reader
 from geotessera.testing.server import Fault, LoopbackServer
 from waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from geotessera.remote.objects.arrivals import Arrivals
 
 COUNT = 300
 JOBS = 16
@@ -341,6 +344,93 @@ def test_an_interrupt_ends_it(server: LoopbackServer, tree: Path) -> None:
     check(reader, tree, wanted())
 
 
+def collected(arriving: Arrivals) -> dict[int, bytes | None]:
+    found: dict[int, bytes | None] = {}
+    for numbers, data in arriving:
+        for number, one in zip(numbers, data, strict=True):
+            assert number not in found
+            found[number] = one
+    return found
+
+
+def test_ranges_are_taken_as_they_come(
+    place: tuple[LoopbackServer, str], tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_GROUP", 20_000)
+    server, url = place
+    ranges = [*wanted(), ("shard", 5, 0), ("none", 3, 4)]
+    whole = (tree / "shard").read_bytes()
+    expected = [*(whole[start : start + length] for _, start, length in wanted()), b"", None]
+    reader = open_reader(url, policy=QUICK, jobs=JOBS)
+    assert collected(reader.stream(ranges)) == dict(enumerate(expected))
+    assert len(server.requests) == COUNT + 1
+    assert not collected(reader.stream([]))
+    # What readers do that cannot say what comes when.
+    monkeypatch.setattr(arrivals, "_BATCH", 20_000)
+    assert collected(ObjectReader.stream(reader, ranges)) == dict(enumerate(expected))
+    assert len(server.requests) == 2 * (COUNT + 1)
+
+
+def test_what_nobody_takes_is_not_received(
+    server: LoopbackServer, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_GROUP", 20_000)
+    monkeypatch.setattr(arrivals, "_MOST", 30_000)
+    arriving = open_reader(server.url, policy=QUICK, jobs=JOBS).stream(wanted())
+    assert isinstance(arriving, arrivals.Arriving)
+    end = time.monotonic() + 20
+    while arriving._bytes < 30_000:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert arriving._bytes < 30_000 + max(length for _, _, length in wanted())
+    assert len(collected(arriving)) == COUNT
+    assert len(server.requests) == COUNT
+
+
+def test_a_pause_of_who_takes_the_answers_is_no_silence(
+    server: LoopbackServer, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, real = 0.0, time.monotonic
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: real() + passed))
+    reader = open_reader(server.url, policy=replace(QUICK, read_timeout=60), jobs=JOBS)
+    check = reader._checked  # type: ignore[attr-defined]
+
+    def slow(*args: Any) -> Any:
+        nonlocal passed
+        passed += 100.0
+        return check(*args)
+
+    monkeypatch.setattr(reader, "_checked", slow)
+    reader.get_ranges(wanted())
+    assert len(server.requests) == COUNT
+
+
+def test_nobody_waits_for_what_was_given_up(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_GROUP", 10_000)
+    monkeypatch.setattr(arrivals, "_MOST", 10_000)
+    full = open_reader(server.url, policy=QUICK, jobs=JOBS).stream(wanted())
+    server.add(Fault("stall", after=1, seconds=30))
+    patient = replace(QUICK, read_timeout=30)
+    stalled = open_reader(server.url, policy=patient, jobs=JOBS).stream(wanted())
+    for one in (full, stalled):
+        one.cancel()
+    end = time.monotonic() + 20
+    while any(thread.name == "geotessera-ahead" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_fails_is_raised_where_the_ranges_are_taken(server: LoopbackServer) -> None:
+    server.add(Fault("status", status=403))
+    with pytest.raises(e.ForbiddenError):
+        collected(open_reader(server.url, policy=QUICK, jobs=JOBS).stream(wanted()))
+    with pytest.raises(e.InputError):
+        open_reader(server.url, policy=QUICK, jobs=JOBS).stream([("shard", -1, 2)])
+
+
 def test_batches_share_the_connections(server: LoopbackServer, tree: Path) -> None:
     server.latency = 0.02
     reader = open_reader(server.url, policy=QUICK, jobs=JOBS)
@@ -364,6 +454,7 @@ def test_how_many_connections_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert sweep.connections_for(200, 0, 256) == sweep.FEW
     assert sweep.connections_for(200, 150, 256) == 150
     assert sweep.connections_for(600, 0, 256) == 200
+    assert sweep.connections_for(601, 0, 256) == 201  # not one request more than three each
     assert sweep.connections_for(6000, 0, 256) == 256
     assert sweep.connections_for(6000, 0, 16) == 16
     monkeypatch.setattr(sweep, "_descriptors", lambda: 256)

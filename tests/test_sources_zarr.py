@@ -471,7 +471,7 @@ def test_batches_change_nothing(
     worlds: dict[str, SampleStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = store_of(worlds["published"], "files").zone(30).source(2024)
-    monkeypatch.setattr("geotessera.sources.zarr_chunks._BATCH", 3000)
+    monkeypatch.setattr("geotessera.remote.objects.arrivals._GROUP", 3000)
     parts = store_of(worlds["published"], "server").zone(30).source(2024)
     np.testing.assert_array_equal(parts.read_float(), whole.read_float())
     rows, cols = np.divmod(np.random.default_rng(0).permutation(96 * 128)[:3000], 128)

@@ -226,13 +226,15 @@ class ZarrArray:
         def decode(
             objects: Sequence[str | bytes], part: NDArray[np.int64], spans: NDArray[np.int64]
         ) -> tuple[int, str] | None:
-            first = int(rank[part[0]])
-            begin = starts[first : first + len(part) + 1]
-            points = slice(begin[0], begin[-1])
+            at = rank[part]
+            counts = starts[at + 1] - starts[at]
+            begin = np.zeros(len(part) + 1, np.int64)
+            np.cumsum(counts, out=begin[1:])
+            points = np.arange(begin[-1]) + np.repeat(starts[at] - begin[:-1], counts)
             return _native.decode_points(
                 objects,
                 spans,
-                begin - begin[0],
+                begin,
                 pixels[points],
                 order[points],
                 **self._form,
@@ -295,7 +297,7 @@ class ZarrArray:
         cols: NDArray[np.int64],
         decode: Callable[..., tuple[int, str] | None],
     ) -> None:
-        """Hand chunks to a kernel, in the order in which they lie."""
+        """Hand chunks to a kernel, each once."""
         try:
             for objects, part, spans in self._chunks.batches(chunks):
                 failed = decode(objects, part, spans)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from os.path import exists
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geotessera.errors import ChangedError, FormatError
+from geotessera.remote.objects.arrivals import InBatches
 from geotessera.remote.objects.reader import Later, changed
 from geotessera.sources.zarr_index import (
     file_version,
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.remote.objects import ObjectReader, Pending
+    from geotessera.remote.objects.arrivals import Arrivals
+    from geotessera.remote.objects.reader import KeyRange
     from geotessera.sources.zarr_spec import ArraySpec
 
     type Batch = tuple[Sequence[str | bytes], NDArray[np.int64], NDArray[np.int64]]
 
 __all__ = ["ChunkMap", "Chunks"]
-
-_BATCH = 32 * 2**20
-"""Bytes of chunks that are fetched together."""
-
-_AHEAD = 2
-"""Batches that are fetched while one is decoded: one alone leaves connections idle at its end."""
 
 _CONNECTIONS = 32
 
@@ -41,6 +37,7 @@ _FILES = 128
 """Files that are open together: without shards there is one a chunk."""
 
 _ABSENT = 2**64 - 1
+_NOWHERE = (-1, 0, -1)
 
 
 class Chunks(NamedTuple):
@@ -179,8 +176,8 @@ class ChunkMap:
     def batches(self, chunks: Chunks) -> Iterator[Batch]:
         """Yield objects, chunks and their spans in those objects.
 
-        Files the kernels read themselves, so many together as may be open. Other chunks come in
-        batches of some megabytes, of which the next ones are fetched while one is decoded.
+        Files the kernels read themselves, so many together as may be open, in the order in which
+        they lie. Other chunks come as they arrive, some megabytes together.
         """
         if self._directory is None:
             yield from self._fetched(chunks)
@@ -215,52 +212,49 @@ class ChunkMap:
     def _fetched(self, chunks: Chunks) -> Iterator[Batch]:
         import numpy as np
 
-        lengths = np.where(chunks.spans[:, 0] >= 0, chunks.spans[:, 2], 0)[chunks.order]
-        lengths[lengths < 0] = self.spec.chunk_bytes
-        cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // _BATCH)) + 1
-        waiting: deque[tuple[NDArray[np.int64], Pending]] = deque()
+        is_there = chunks.spans[chunks.order, 0] >= 0
+        there, absent = chunks.order[is_there], chunks.order[~is_there]
+        fetched = self._begin(chunks, there) if len(there) else None
         try:
-            for part in np.split(chunks.order, cuts):
-                waiting.append((part, self._begin(chunks, part)))
-                if len(waiting) > _AHEAD:
-                    yield self._arrived(chunks, *waiting.popleft())
-            while waiting:
-                yield self._arrived(chunks, *waiting.popleft())
+            if len(absent):
+                yield [], absent, np.tile(_NOWHERE, (len(absent), 1))
+            for numbers, data in fetched or ():
+                yield self._arrived(chunks, there[numbers], data)
         finally:
-            for _, pending in waiting:
-                pending.cancel()
+            if fetched is not None:
+                fetched.cancel()
 
-    def _begin(self, chunks: Chunks, part: NDArray[np.int64]) -> Pending:
-        """Begin to fetch chunks that are there, in their order."""
-        spans = chunks.spans[part]
-        spans = spans[spans[:, 0] >= 0].tolist()
+    def _begin(self, chunks: Chunks, there: NDArray[np.int64]) -> Arrivals:
+        """Begin to fetch chunks that are there."""
+        spans = chunks.spans[there].tolist()
         if self.spec.index is None:
-            keys = [chunks.keys[number] for number, _, _ in spans]
-            return Later(lambda: self._whole(keys))
+            whole = [(chunks.keys[number], 0, self.spec.chunk_bytes) for number, _, _ in spans]
+            return InBatches(self._whole, whole)
         ranges = [(chunks.keys[number], start, length) for number, start, length in spans]
-        return self.reader.begin(ranges, chunks.versions)
+        return self.reader.stream(ranges, chunks.versions)
 
-    def _whole(self, keys: list[str]) -> list[bytes | None]:
-        """Fetch chunks that are objects of their own."""
-        with ThreadPoolExecutor(min(max(len(keys), 1), _CONNECTIONS)) as pool:
-            return list(pool.map(self.reader.get, keys))
+    def _whole(self, ranges: Sequence[KeyRange]) -> Pending:
+        """Begin to fetch chunks that are objects of their own."""
 
-    def _arrived(self, chunks: Chunks, part: NDArray[np.int64], fetched: Pending) -> Batch:
+        def fetch() -> list[bytes | None]:
+            with ThreadPoolExecutor(min(max(len(ranges), 1), _CONNECTIONS)) as pool:
+                return list(pool.map(self.reader.get, [key for key, _, _ in ranges]))
+
+        return Later(fetch)
+
+    def _arrived(
+        self, chunks: Chunks, part: NDArray[np.int64], data: Sequence[bytes | None]
+    ) -> Batch:
         """Return a batch as `batches` does."""
         import numpy as np
 
-        data = fetched.result()
         if self.spec.index is not None and None in data:
-            there = part[chunks.spans[part, 0] >= 0]
-            key = chunks.keys[chunks.spans[there[data.index(None)], 0]]
+            key = chunks.keys[chunks.spans[part[data.index(None)], 0]]
             url = f"{self.reader.location}/{key}"
             raise ChangedError(f"{url} was there, and is gone: try again", url=url)
-        spans = np.zeros((len(part), 3), np.int64)
-        spans[:, 0], spans[:, 2] = -1, -1
-        there = chunks.spans[part, 0] >= 0
+        spans = np.tile(_NOWHERE, (len(part), 1))
         got = np.array([one is not None for one in data], bool)
-        numbers = np.where(got, np.cumsum(got) - 1, -1)
-        spans[there, 0] = numbers
+        spans[got, 0] = np.arange(np.count_nonzero(got))
         return [one for one in data if one is not None], part, spans
 
     def damaged(self, key: str, chunk: tuple[Any, Any], why: str) -> FormatError:

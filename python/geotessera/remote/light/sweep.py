@@ -75,7 +75,7 @@ def connections_for(count: int, idle: int, jobs: int) -> int:
     jobs : int
         Connections that are allowed.
     """
-    return min(jobs, count, max(FEW, idle, count // 3), _descriptors() // 4)
+    return min(jobs, count, max(FEW, idle, -(-count // 3)), _descriptors() // 4)
 
 
 def _descriptors() -> int:
@@ -212,9 +212,15 @@ class Sweep:
                     return
                 self._stopped.wait(patience)
                 continue
-            for key, _ in self._selector.select(patience):
+            ready = self._selector.select(patience)
+            began = time.monotonic()
+            for key, _ in ready:
                 self._advance(key.data)
             now = time.monotonic()
+            if now - began > _TICK:
+                # Whoever takes the answers held this up: that is no silence of the server's.
+                for line in self._lines:
+                    line.since = min(line.since + now - began, now)
             if now - looked > _TICK / 2:
                 looked = now
                 for line in [one for one in self._lines if now - one.since > one.limit]:

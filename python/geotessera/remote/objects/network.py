@@ -12,6 +12,7 @@ from geotessera.errors import TransferError
 from geotessera.remote.byterange import NoRangesError, RangeCosts
 from geotessera.remote.connections import allow, holds_slot, slot
 from geotessera.remote.http import DEFAULT_POLICY, RetryPolicy
+from geotessera.remote.objects.arrivals import Arriving
 from geotessera.remote.objects.crew import Crew
 from geotessera.remote.objects.parts import Left, Wanted, merge
 from geotessera.remote.objects.reader import (
@@ -27,6 +28,7 @@ from geotessera.remote.objects.reader import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from geotessera.remote.objects.arrivals import Arrivals
     from geotessera.remote.objects.parts import Part, Whole
     from geotessera.remote.objects.reader import KeyRange
 
@@ -185,10 +187,19 @@ class RemoteReader(ObjectReader):
         waits : bool
             The caller waits at once.
         """
-        for each in ranges:
-            check_range(*each)
-        asked = _Asked(self, ranges, versions or {}, keep)
+        asked = _Collected(self, ranges, versions or {}, keep)
         return asked if waits or holds_slot() else Later(asked.result, asked.cancel)
+
+    def stream(
+        self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
+    ) -> Arrivals:
+        """Begin to read ranges, to be taken as they come; see `ObjectReader.stream`."""
+        if holds_slot():  # what another thread asks for might wait for this one
+            return super().stream(ranges, versions)
+        asked = _Asked(self, ranges, versions or {})
+        return Arriving(
+            lambda take: asked.run(lambda number, data, version: take(number, data)), asked.cancel
+        )
 
     def get_ranges(
         self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
@@ -331,7 +342,47 @@ class _Batch:
         self._arrived(left.number, part)
 
 
-class _Asked(Pending):
+class _Asked:
+    """Ranges that are read when `run` is called."""
+
+    def __init__(
+        self, reader: RemoteReader, ranges: Sequence[KeyRange], versions: Mapping[str, str]
+    ) -> None:
+        for each in ranges:
+            check_range(*each)
+        self._ranges = ranges
+        self._parts = merge(ranges, reader.costs.gap)
+        self._asked = [one for one in self._parts if one.stop > one.start]
+        wanted = [
+            Wanted(key, start, stop - start, versions.get(key, ""))
+            for key, start, stop, _ in self._asked
+        ]
+        self._batch = _Batch(reader, wanted, self._arrived)
+
+    def run(self, take: Callable[[int, bytes | None, str], object]) -> None:
+        """Call `take` with each range's number, bytes and version as they arrive."""
+        self._take = take
+        for part in self._parts:
+            if part.stop == part.start:
+                for index in part.indices:
+                    take(index, b"", "")
+        self._batch.run()
+
+    def _arrived(self, number: int, part: Part | None) -> None:
+        for index in self._asked[number].indices:
+            _, begin, length = self._ranges[index]
+            data = None
+            if part is not None:
+                at = begin - part.start
+                data = part.data[at : at + length]
+            self._take(index, data, "" if part is None else part.version)
+
+    def cancel(self) -> None:
+        """Give up what has not arrived."""
+        self._batch.cancel()
+
+
+class _Collected(Pending):
     """Ranges that are read when the result is asked for."""
 
     def __init__(
@@ -341,29 +392,18 @@ class _Asked(Pending):
         versions: Mapping[str, str],
         keep: Callable[[int, bytes | None, str], object] | None,
     ) -> None:
-        self._ranges, self._keep = ranges, keep
-        self._found: list[bytes | None] = [b""] * len(ranges)
-        self._parts = [one for one in merge(ranges, reader.costs.gap) if one.stop > one.start]
-        wanted = [
-            Wanted(key, start, stop - start, versions.get(key, ""))
-            for key, start, stop, _ in self._parts
-        ]
-        self._batch = _Batch(reader, wanted, self._arrived)
+        self._asked = _Asked(reader, ranges, versions)
+        self._keep = keep
+        self._found: list[bytes | None] = [None] * len(ranges)
 
-    def _arrived(self, number: int, part: Part | None) -> None:
-        for index in self._parts[number].indices:
-            _, begin, length = self._ranges[index]
-            data = None
-            if part is not None:
-                at = begin - part.start
-                data = part.data[at : at + length]
-            self._found[index] = data
-            if self._keep is not None:
-                self._keep(index, data, "" if part is None else part.version)
+    def _take(self, number: int, data: bytes | None, version: str) -> None:
+        self._found[number] = data
+        if self._keep is not None:
+            self._keep(number, data, version)
 
     def result(self) -> list[bytes | None]:
-        self._batch.run()
+        self._asked.run(self._take)
         return self._found
 
     def cancel(self) -> None:
-        self._batch.cancel()
+        self._asked.cancel()

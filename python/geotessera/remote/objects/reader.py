@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from geotessera.errors import ChangedError, InputError, TruncatedError
+from geotessera.remote.objects.arrivals import InBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from geotessera.remote.objects.arrivals import Arrivals
 
 __all__ = ["KeyRange", "ObjectReader", "Pending", "Suffix", "Traffic"]
 
@@ -183,6 +185,15 @@ class ObjectReader(ABC):
     ) -> Pending:
         """Begin to read what `get_ranges` returns, and return at once."""
         return Later(lambda: self.get_ranges(ranges, versions))
+
+    def stream(
+        self, ranges: Sequence[KeyRange], versions: Mapping[str, str] | None = None
+    ) -> Arrivals:
+        """Begin to read what `get_ranges` returns, and return at once: to be taken as it comes.
+
+        However much is asked for, it takes the memory of some megabytes.
+        """
+        return InBatches(lambda part: self.begin(part, versions), ranges)
 
     def forget(self, key: str) -> None:  # noqa: B027 - nothing to do for readers without memory
         """Take an object for another one from now on: it has changed."""
