@@ -39,7 +39,7 @@ from geotessera.remote.temporary import is_temporary_name
 from geotessera.sources import NpyTile
 from geotessera.tiles import Tile, discover_tiles
 from geotessera.types import GridSpec, Provenance, Window
-from geotessera.visualization import create_pca_mosaic
+from geotessera.visualization import create_pca_mosaic, create_rgb_mosaic
 from mosaic_world import MadeTile, centres, make_tile, oracle
 
 if TYPE_CHECKING:
@@ -449,6 +449,34 @@ def test_a_picture_that_fails_halfway_leaves_nothing(
         picture(base, out)
     assert out.read_text() == "what was there"
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("alias", ["itself", "symbolic", "hard"])
+def test_a_picture_does_not_replace_what_it_is_made_of(alias: str, tmp_path: Path) -> None:
+    """Not as one of the tiles of a directory either."""
+    for number in range(2):
+        data = np.random.default_rng(number).normal(size=(3, 20, 30)).astype(np.float32)
+        with rasterio.open(
+            tmp_path / f"grid_0.{number}5_52.25_2024.tif", "w", driver="GTiff", count=3, height=20,
+            width=30, dtype="float32", crs=32631,
+            transform=rasterio.Affine(10, 0, 300000 + number * 300, 0, -10, 5800000),
+        ) as dataset:  # fmt: skip
+            dataset.write(data)
+    tile = target = tmp_path / "grid_0.15_52.25_2024.tif"
+    before = tile.read_bytes()
+    rasters = rasters_below(tmp_path).rasters
+    assert len(rasters) == 2
+    if alias == "symbolic":
+        target = tmp_path / "link.tif"
+        target.symlink_to(tile)
+    elif alias == "hard":
+        target = tmp_path / "name.tif"
+        os.link(tile, target)
+    with pytest.raises(InputError, match="is what the picture is made of"):
+        make_picture(rasters, target)
+    with pytest.raises(InputError, match="is what the picture is made of"):
+        create_rgb_mosaic([one.name for one in rasters], target)
+    assert tile.read_bytes() == before
 
 
 _KILLED = """

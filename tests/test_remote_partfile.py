@@ -222,6 +222,45 @@ def test_dangling_link_instead_of_a_directory(tmp_path: Path) -> None:
         PartFile(tmp_path / "link" / "a.txt")
 
 
+# --- Targets that are no plain files ------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    """As by whoever opens it; a link to another disk keeps leading there."""
+    real = tmp_path / "disk" / "real.txt"
+    real.parent.mkdir()
+    (tmp_path / "link").symlink_to("disk/real.txt")
+    for text in ("first", "second"):
+        with atomic_path(tmp_path / "link") as path:
+            assert path.parent == real.parent
+            path.write_text(text)
+        assert (tmp_path / "link").is_symlink()
+        assert real.read_text() == text
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UnwritableDestination), atomic_path(tmp_path / "loop"):
+        raise AssertionError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link", "loop"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A process that may do anything would put a file in the place of a device."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UnwritableDestination, match="a device or a pipe"):
+            PartFile(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_no_name_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnwritableDestination, match="directory"):
+        PartFile("")
+
+
 def test_discards_beside_creations(tmp_path: Path) -> None:
     """Threads that make and discard files in one new directory are not in each other's way."""
     barrier = threading.Barrier(4)

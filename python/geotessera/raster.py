@@ -15,6 +15,7 @@ from geotessera.mosaic.extent import check_filled, check_room
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.placement import on_whole_pixels
+from geotessera.mosaic.rasters import check_output
 from geotessera.mosaic.write import write_mosaic
 from geotessera.remote.partfile import atomic_path
 from geotessera.sources.base import check_bands
@@ -140,13 +141,14 @@ def create_rgb(
     Raises
     ------
     InputError
-        (a `ValueError`) for other than three bands, and for a picture that the disk has no room
-        for; otherwise as `merge_geotiffs`.
+        (a `ValueError`) for other than three bands, for a picture that the disk has no room for,
+        and for one of the files as output; otherwise as `merge_geotiffs`.
     """
     chosen = check_bands(bands)
     if chosen is None or len(chosen) != 3:
         raise InputError(f"bands={bands!r}: expected three, for red, green and blue")
     plan = _plan(paths, target_crs, chosen, None)
+    check_output(plan.rasters, output_path)
     check_room(plan.grid, Path(output_path))
     with (
         Opener() as opener,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from geotessera.sources import SourceDescriptor
 
-__all__ = ["MosaicRaster", "check_alike"]
+__all__ = ["MosaicRaster", "check_alike", "check_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,32 @@ def check_alike(rasters: Sequence[MosaicRaster]) -> Provenance:
         dataset.provenance.variant if dataset else None,
         year.provenance.year if year else None,
     )
+
+
+def check_output(rasters: Iterable[MosaicRaster], output: str | os.PathLike[str]) -> None:
+    """Refuse to replace a raster by a picture of it.
+
+    Raises
+    ------
+    InputError
+        (a `ValueError`) if the output is the file of one of them, by whatever name.
+    """
+    target = _place_of(output)
+    if target is None:
+        return
+    for raster in rasters:
+        path = getattr(raster.descriptor, "path", None)
+        if isinstance(path, str | os.PathLike) and _place_of(path) == target:
+            raise InputError(f"{output} is what the picture is made of: name another file")
+
+
+def _place_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return what tells a file from others whatever its name is; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - of text that may be no path at all
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _dataset(raster: MosaicRaster) -> str:

@@ -167,7 +167,8 @@ def _numbers(fields: dict[str, Any], key: str, shape: tuple[int | None, ...]) ->
         raise ValueError(f"{key} is not an array of {len(shape)} dimensions of numbers")
     if any(want not in (None, have) for want, have in zip(shape, found.shape, strict=True)):
         raise ValueError(f"{key} has shape {found.shape}, expected {shape}")
-    values = found.astype(np.float64)
+    with np.errstate(over="ignore"):  # what is no float64 is infinite, and refused
+        values = found.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"{key} holds numbers that are not finite")
     return values

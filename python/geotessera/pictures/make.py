@@ -17,7 +17,7 @@ from geotessera.mosaic.build import plan_like, region_grid
 from geotessera.mosaic.extent import check_filled, check_room
 from geotessera.mosaic.grids import crs_code, grid_around
 from geotessera.mosaic.placement import on_whole_pixels
-from geotessera.mosaic.rasters import check_alike
+from geotessera.mosaic.rasters import check_alike, check_output
 from geotessera.mosaic.reach import reach_of, source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
 from geotessera.pictures.arrays import ArrayRaster
@@ -159,7 +159,8 @@ def make_picture(
     ------
     InputError
         (a `ValueError`) for arguments that cannot be used, for more components than bands, for
-        a model of other data, and for rasters that lie too far apart for one picture.
+        a model of other data, for rasters that lie too far apart for one picture, and for one of
+        them as output.
     DatasetMismatchError
         (a `ValueError`) for rasters, or a model, of different datasets or years.
     EmptySelectionError
@@ -170,6 +171,7 @@ def make_picture(
     chosen = look or Look()
     chosen.check()
     provenance = check_alike(rasters)
+    check_output(rasters, output)
     tell = _Steps(progress)
     grid = _grid(rasters, crs, resolution, region)
     check_room(grid, Path(output))

@@ -48,13 +48,14 @@ def write_png(picture: Path, path: Path) -> list[Path]:
         rasterio.shutil.copy(virtual, made, driver="PNG", strict=False)
         # The centre of the first pixel; PNGs have no place of their own.
         world = [a, d, b, e, left + (a + b) / 2, top + (d + e) / 2]
-        made.with_suffix(".pgw").write_text("".join(f"{value!r}\n" for value in world))
         transform = ", ".join(repr(value) for value in (left, a, b, top, d, e))
-        _png_files(made)[2].write_text(
-            f"<PAMDataset>\n  <SRS>{escape(crs)}</SRS>\n"
-            f"  <GeoTransform>{transform}</GeoTransform>\n</PAMDataset>\n"
-        )
+        _, place, aside = _png_files(made)
         with writing_to(path):
+            place.write_text("".join(f"{value!r}\n" for value in world))
+            aside.write_text(
+                f"<PAMDataset>\n  <SRS>{escape(crs)}</SRS>\n"
+                f"  <GeoTransform>{transform}</GeoTransform>\n</PAMDataset>\n"
+            )
             for source, target in reversed(
                 list(zip(_png_files(made), _png_files(path), strict=True))
             ):

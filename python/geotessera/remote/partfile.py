@@ -87,8 +87,22 @@ def create_with_parents[T](path: Path, create: Callable[[], T]) -> tuple[T, list
     return create(), made
 
 
+def _target_of(destination: Path) -> Path:
+    """Return what is to be replaced: what a link leads to, and nothing but a file.
+
+    A device would be gone, for everybody, once a file had got its name.
+    """
+    with suppress(FileNotFoundError):
+        mode = destination.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "the target is a directory")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "the target is a device or a pipe")
+    return Path(os.path.realpath(destination)) if destination.is_symlink() else destination
+
+
 class PartFile:
-    """An unfinished file beside its target.
+    """An unfinished file beside its target; a link leads to it.
 
     Created empty at once, so that an unwritable destination is found before any work
     is done; parents are made. Its mode is what the umask leaves of 0666, as for any
@@ -117,14 +131,13 @@ class PartFile:
 
     def __init__(self, destination: str | os.PathLike[str], *, suffix: str = "") -> None:
         self.destination = Path(destination)
-        self.path = temporary_path(self.destination, suffix)
         self._made: list[Path] = []
         self._open = True
         with writing_to(self.destination):
-            if self.destination.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "the target is a directory")
+            self._target = _target_of(self.destination)
+            self.path = temporary_path(self._target, suffix)
             self._create()
-        remove_left_overs(self.destination.parent)
+        remove_left_overs(self._target.parent)
 
     def _create(self) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -136,7 +149,7 @@ class PartFile:
     def commit(self) -> None:
         """Rename the file over its target."""
         with writing_to(self.destination):
-            self.path.replace(self.destination)
+            self.path.replace(self._target)
         self._open = False
 
     def discard(self) -> None:
@@ -244,10 +257,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
     """Raise `UnwritableDestination` if no file can be made under a name.
 
     It cannot in a directory that cannot be written (see `check_writable`), where there is a
-    directory of that name, and if the name is too long.
+    directory or a device of that name, and if the name is too long.
     """
     target = Path(path)
     check_writable(target.parent)
-    with writing_to(target), suppress(FileNotFoundError):
-        if stat.S_ISDIR(target.stat().st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a directory")
+    with writing_to(target):
+        _target_of(target)
