@@ -30,12 +30,11 @@ from geotessera.errors import (
     UnwritableDestination,
 )
 from geotessera.grid import tile_from_world, tile_to_grid_name
-from geotessera.grouping import PointGroups, group_points
 from geotessera.points import parse_points
 from geotessera.registry import Registry
 from geotessera.remote.ahead import work_ahead
 from geotessera.remote.lru import FileCache
-from geotessera.sampling import check_method, sample_tiles
+from geotessera.sampling import PointGroups, check_method, group_points, sample_tiles
 from geotessera.sidecar import check_dataset_dir
 from geotessera.sources.base import check_bands
 from geotessera.tiles import Tile

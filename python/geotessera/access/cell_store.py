@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from geotessera.grouping import PointGroups
+    from geotessera.sampling import PointGroups
     from geotessera.sources import RasterSource
     from geotessera.sources.cell import CellTile
     from geotessera.sources.zarr import ZarrZone

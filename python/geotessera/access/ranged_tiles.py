@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geotessera.access.tile_store import TileStore
-    from geotessera.grouping import PointGroups
     from geotessera.registry import Registry
     from geotessera.remote.http import RetryPolicy
+    from geotessera.sampling import PointGroups
     from geotessera.sources import RasterSource
     from geotessera.sources.local import LocalTile
     from geotessera.types import Method, ProgressCallback

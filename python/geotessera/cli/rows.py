@@ -77,7 +77,7 @@ class Rows:
 
     def tiles(self) -> NDArray[np.object_]:
         """Return the grid name of the tile that owns each point."""
-        from geotessera.grouping import group_points
+        from geotessera.sampling import group_points
 
         groups = group_points(self.points)
         names = np.empty(len(self.points), dtype=object)

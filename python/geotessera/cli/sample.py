@@ -251,8 +251,7 @@ class _LocalTiles:
         self, points: Any, year: int, *, progress_callback: Any, errors: str, **how: Any
     ) -> tuple[Any, Any]:
         """Sample as `GeoTessera` does; a tile that is not there is ``NO_TILE``."""
-        from geotessera.grouping import group_points
-        from geotessera.sampling import sample_tiles
+        from geotessera.sampling import group_points, sample_tiles
 
         sampled = sample_tiles(
             group_points(points),
