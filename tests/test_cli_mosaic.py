@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +16,13 @@ from typer.testing import CliRunner
 
 from geotessera import cli
 from geotessera.errors import UnwritableDestination
+from geotessera.grid import tile_footprint
 from geotessera.mosaic import budget, plan_region, render
 from geotessera.sources import NpyTile
 from geotessera.supply import mosaics as tile_mosaics
 from geotessera.testing.server import Fault, LoopbackServer
 from geotessera.types import Provenance
+from registry_fixtures import landmasks_b, manifest_b
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +176,109 @@ def test_a_dry_run_fetches_and_writes_nothing(mosaic: Command) -> None:
     assert "305 × 1127" in words
     assert "2 of 2" in words
     assert not mosaic.out.exists()
+
+
+# --- Regions in parts -------------------------------------------------------------------
+
+OVERSEAS = [(-61.75, 16.05), (2.05, 48.05), (2.05, 48.15), (2.15, 48.05)]
+BETWEEN = "-62,16,3,49"
+
+
+@pytest.fixture
+def overseas(mosaic: Command, tmp_path: Path) -> Command:
+    """A dataset whose tiles are known by its registry alone: one in Guadeloupe, three in France."""
+    tiles = [(2024, *place) for place in OVERSEAS]
+    grids = [tile_footprint(*place) for place in OVERSEAS]
+    sizes = [128 + 4 * grid.height * grid.width for grid in grids]
+    manifest_b(tmp_path / "far/npy/v1.1-cam/manifest.parquet", tiles, grid_size=sizes)
+    landmasks_b(tmp_path / "far/landmasks/v1.1/landmasks.parquet", OVERSEAS)
+    mosaic.base = str(tmp_path / "far")
+    return mosaic
+
+
+def test_one_grid_round_parts_that_are_far_apart_is_refused_before_anything_is_fetched(
+    overseas: Command,
+) -> None:
+    document = overseas.json(region=BETWEEN, code=1)
+    message = document["error"]["message"]
+    assert re.search(r"one grid round all tiles has [\d,]+ × [\d,]+ pixels in EPSG:32631", message)
+    assert "lie in 2 parts 500 km apart or farther: choose with --part" in message
+    assert "1: 3 tiles in 2,48,2.2,48.2; 2: 1 tiles in -61.8,16,-61.7,16.1; or 'all'" in message
+    assert not overseas.out.exists() or overseas.files() == []
+
+
+def test_a_dry_run_tells_the_parts_and_how_little_would_be_filled(overseas: Command) -> None:
+    document = overseas.json("--dry-run", "--quantized", region=BETWEEN)
+    assert document["crs"] == "EPSG:32631"
+    # The first tile, in Guadeloupe, has pixels of 20 m there.
+    assert document["transform"][0] == 10
+    areas = [grid.height * grid.width for grid in map(tile_footprint, *zip(*OVERSEAS, strict=True))]
+    # Guadeloupe's is four times as large there, and turned.
+    assert 1 < document["bytes_filled"] / 8 / (sum(areas) + 3 * areas[0]) < 2
+    assert document["bytes"] == document["height"] * document["width"] * 8
+    assert [part["tiles"] for part in document["parts"]] == [3, 1]
+    assert document["parts"][1]["bbox"] == pytest.approx([-61.8, 16.0, -61.7, 16.1])
+    words = overseas("--dry-run", region=BETWEEN).stdout
+    assert re.search(r"filled +0\.00\d+ % at most", words)
+    assert "2: 1 tiles in -61.8,16,-61.7,16.1" in words
+
+
+def test_a_part_has_a_grid_of_its_own(overseas: Command) -> None:
+    document = overseas.json("--dry-run", "--part", "2", region=BETWEEN)
+    assert document["tiles"] == 1
+    assert document["crs"] == "EPSG:32620"
+    assert max(document["height"], document["width"]) < 1200
+    refused = overseas("--dry-run", "--part", "3", region=BETWEEN)
+    assert refused.exit_code == 1
+    assert "there is no --part 3" in refused.stderr
+    for text in ("0", "first", "-1"):
+        assert "--part" in overseas(f"--part={text}", region=BETWEEN).stderr
+
+
+def test_all_parts_on_one_grid_if_that_is_asked_for(overseas: Command) -> None:
+    """It is begun: what fails is that there are no tiles."""
+    result = overseas("--part", "all", region=BETWEEN)
+    assert "FAILED: grid_" in result.stderr
+    coarse = overseas("--resolution", "1000", region=BETWEEN)
+    assert "FAILED: grid_" in coarse.stderr
+
+
+def test_a_dry_run_leaves_nothing_though_it_fails(
+    mosaic: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The depth is not known from the registry, so that a tile is asked for."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    manifest_b(tmp_path / "far/npy/v1.1-cam/manifest.parquet", [(2024, 2.05, 48.05)])
+    landmasks_b(tmp_path / "far/landmasks/v1.1/landmasks.parquet", [(2.05, 48.05)])
+    mosaic.base = str(tmp_path / "far")
+    result = mosaic("--dry-run", region="2,48,2.1,48.1", out=None)
+    assert result.exit_code == 1
+    assert "there is no plan" in result.stderr
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_disk_that_is_far_too_full_is_told_before_the_work(
+    mosaic: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def free(room: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+
+    nbytes = mosaic.json("--dry-run", out=None)["bytes_filled"]
+    free(nbytes // 9)
+    result = mosaic()
+    assert result.exit_code == 1
+    assert "there is room for" in result.stderr
+    assert mosaic.files() == []
+    free(nbytes // 7)
+    result = mosaic()
+    assert result.exit_code == 0
+    assert "it may not fit" in result.stderr
+    result = mosaic("--format", "cog")
+    assert result.exit_code == 1
+    assert "twice" in result.stderr
+    free(2 * nbytes)
+    assert "it may not fit" not in mosaic("--format", "cog").stderr
 
 
 # --- Tiles that are not local -----------------------------------------------------------

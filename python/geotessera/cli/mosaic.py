@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path  # noqa: TC003 - typer reads annotations
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geotessera.cli.errors import PROBLEMS, UsageError
 from geotessera.cli.groups import takes_groups
+from geotessera.cli.mosaic_plan import (
+    Job,
+    check,
+    choose_part,
+    choose_region,
+    find_rasters,
+    parse_part,
+    plan_mosaic,
+)
+from geotessera.cli.mosaic_report import report_failures, report_mosaic, report_plan
 from geotessera.cli.options import (
     BandsText,
     Clip,
@@ -28,7 +37,7 @@ from geotessera.cli.options import (
     limit_gdal_cache,
     parse_bands,
 )
-from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.output import Output
 from geotessera.cli.selectors import RegionOptions
 from geotessera.cli.sources import SourceOptions
 from geotessera.errors import EmptySelectionError, IncompleteMosaicError, InputError
@@ -36,58 +45,18 @@ from geotessera.remote.connections import check_jobs
 from geotessera.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from geotessera.mosaic import MosaicPlan
-    from geotessera.mosaic.write import MosaicReport
-    from geotessera.regions import Region
-    from geotessera.registry import Registry
-    from geotessera.supply.mosaics import TileRasters, TileSupply
-    from geotessera.types import GridSpec, Provenance, TileId
+    from geotessera.supply.mosaics import TileRasters
 
 __all__ = ["mosaic"]
 
 _SUFFIXES = {"tiff": (".tif", ".tiff"), "cog": (".tif", ".tiff"), "zarr": (".zarr",)}
 
 
-_ALIKE = 0.1
-"""How much metres of a CRS may differ from those on the ground to be taken for them."""
-
-
 class _Format(StrEnum):
     tiff = "tiff"
     cog = "cog"
     zarr = "zarr"
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What was asked for."""
-
-    path: Path | None
-    fmt: str
-    year: int
-    crs: str | None
-    resolution: float | None
-    method: str
-    bands: list[int] | None
-    like: Path | None
-    quantized: bool
-    clip: bool
-    georeference: str
-    compress: str
-    memory: int
-    jobs: int
-    resume: bool
-    directory: Path | None
-
-    def work_directory(self) -> Path:
-        """Where tiles go: where the user keeps them, or beside the mosaic while it is made."""
-        if self.directory is not None:
-            return self.directory
-        from geotessera.mosaic.record import work_path
-
-        return work_path(self.path or Path("mosaic"), "_tiles")
 
 
 @takes_groups
@@ -160,6 +129,14 @@ def mosaic(
         bool,
         typer.Option("--resume/--no-resume", help="Go on from what a stopped run left, or not."),
     ] = True,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Of a region in parts that lie far apart, such as a country with its islands "
+            "overseas, the Nth by its tiles only (--dry-run lists them), or one grid round all.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the size; write nothing.")
     ] = False,
@@ -176,8 +153,10 @@ def mosaic(
     mosaic appears whole or not at all; a run that was stopped, or that lacks a tile, is gone
     on with when the same command is run again. Mosaics larger than memory are no matter.
     """
+    from geotessera.mosaic.parts import parts_of
+
     output = Output(as_json=as_json, verbose=verbose)
-    job = _Job(
+    job = Job(
         path,
         _format(path, fmt, dry_run),
         year,
@@ -194,12 +173,14 @@ def mosaic(
         check_jobs(jobs),
         resume,
         embeddings_dir,
+        parse_part(part),
+        dry_run,
     )
-    _check(job)
+    check(job)
     # What is not said before GDAL is loaded it does not hear.
     limit_gdal_cache()
     began = time.perf_counter()
-    region, grid = _region(job, where)
+    region, grid = choose_region(job, where)
     options = pixels.client_options(dataset, tiles=embeddings_dir)
     if options and georeference is Georeference.landmask:
         raise UsageError("--georeference landmask belongs to tiles: a store has none")
@@ -210,21 +191,26 @@ def mosaic(
             f"no tiles of {year} in {region.name or tuple(region.bbox)}: the dataset has the "
             f"years {', '.join(map(str, registry.get_available_years()))}, and land only"
         )
+    parts = parts_of(region, tiles)
+    chosen, wanted = choose_part(job, region, grid, tiles, parts)
     had_tiles = job.work_directory().exists()
+    goes_on = not dry_run  # the same command, from what is fetched and finished
     try:
-        rasters = _rasters(output, job, registry, tiles, fetch=not dry_run)
-        plan = _plan(job, region, grid, rasters)
+        rasters = find_rasters(output, job, registry, wanted)
+        plan = plan_mosaic(job, chosen, grid, rasters)
         if dry_run:
-            _dry_run(output, job, plan, rasters)
+            report_plan(output, job, plan, rasters, parts)
         else:
             _run(output, job, plan, rasters, began)
     except IncompleteMosaicError as error:
-        _report_failures(output, job, error)
+        report_failures(output, job, error)
         raise typer.Exit(PROBLEMS) from error
     except InputError:
-        if job.directory is None and not had_tiles:  # the same command would never go on
-            shutil.rmtree(job.work_directory(), ignore_errors=True)
+        goes_on = False
         raise
+    finally:
+        if not (goes_on or had_tiles or job.directory is not None):
+            shutil.rmtree(job.work_directory(), ignore_errors=True)
 
 
 def _format(path: Path | None, fmt: _Format | None, dry_run: bool) -> str:
@@ -239,119 +225,7 @@ def _format(path: Path | None, fmt: _Format | None, dry_run: bool) -> str:
     return kind
 
 
-def _check(job: _Job) -> None:
-    """Refuse what could only fail later."""
-    from geotessera.tiff.codecs import COMPRESSIONS
-
-    if job.quantized and job.method != "nearest":
-        raise UsageError("--quantized copies pixels as they are: leave out --resampling")
-    if job.like is not None and (job.crs is not None or job.resolution is not None):
-        raise UsageError("--like gives the whole grid: leave out --crs and --resolution")
-    if job.compress.lower() not in COMPRESSIONS:
-        raise InputError(f"--compress {job.compress!r}: expected one of {', '.join(COMPRESSIONS)}")
-    if job.crs is not None:
-        from geotessera.mosaic import crs_code
-
-        crs_code(job.crs)
-    if job.path is not None:
-        from geotessera.remote.partfile import check_writable
-
-        check_writable(job.path.parent)
-
-
-def _region(job: _Job, where: RegionOptions) -> tuple[Region, GridSpec | None]:
-    from geotessera.regions import Region
-
-    grid = None
-    if job.like is not None:
-        from geotessera.mosaic import grid_like
-
-        grid = grid_like(job.like)
-    if where.given or grid is None:
-        return where.region(), grid
-    if job.clip:
-        raise UsageError("--clip needs a region: give one of --region-file, --country, --bbox")
-    from geotessera.region_mosaic import bbox_of
-
-    return Region(bbox_of(grid), name=str(job.like)), grid
-
-
-def _rasters(
-    output: Output, job: _Job, registry: Registry, tiles: Sequence[TileId], *, fetch: bool
-) -> TileRasters:
-    from geotessera.supply.mosaics import TileRasters
-
-    with output.progress("Locating tiles", unit="bytes") as progress:
-        return TileRasters.find(
-            registry,
-            tiles,
-            job.work_directory(),
-            local=job.directory,
-            quantized=job.quantized,
-            georeference="landmask" if job.georeference == "landmask" else "snapped",
-            fetch=fetch,
-            jobs=job.jobs,
-            progress=progress,
-        )
-
-
-def _plan(job: _Job, region: Region, grid: GridSpec | None, rasters: TileRasters) -> MosaicPlan:
-    from geotessera.mosaic import plan_region
-
-    how: dict[str, Any] = {
-        "method": job.method,
-        "bands": job.bands,
-        "quantized": job.quantized,
-        "clip": job.clip,
-    }
-    if grid is not None:
-        return plan_region(rasters.tiles.values(), region, like=grid, **how)
-    crs = job.crs or _usual_crs(rasters)
-    resolution = job.resolution
-    if resolution is None:
-        resolution = _usual_resolution(rasters, crs)
-    return plan_region(
-        rasters.tiles.values(), region, crs, resolution=resolution, align=True, **how
-    )
-
-
-def _usual_crs(rasters: TileRasters) -> int | str:
-    """Return the CRS of most tiles; of equals, the first one's."""
-    counts: dict[int | str, int] = {}
-    for raster in rasters.tiles.values():
-        code = raster.grid.epsg_or_wkt
-        counts[code] = counts.get(code, 0) + 1
-    return max(counts, key=lambda code: counts[code])
-
-
-def _usual_resolution(rasters: TileRasters, crs: int | str) -> float | None:
-    """Return 10 m in CRSs whose metres are about those of the tiles; None for GDAL's guess."""
-    from geotessera.grid import PIXEL_METRES
-    from geotessera.mosaic.grids import crs_code, default_resolution
-
-    first = next(iter(rasters.tiles.values()))
-    guess = min(default_resolution(first.grid, crs_code(crs)))
-    return PIXEL_METRES if abs(guess / PIXEL_METRES - 1) < _ALIKE else None
-
-
-def _dry_run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters) -> None:
-    missing, size = len(rasters.missing), rasters.download_bytes()
-    output.say(str(plan))
-    output.pairs(
-        {
-            "Format": job.fmt + (" (int8 + scales)" if job.quantized else " (float32)"),
-            "Size before compression": format_bytes(plan.nbytes),
-            "Tiles to fetch": f"{missing} of {len(rasters.tiles)}, {format_bytes(size)}",
-            "Memory": format_bytes(job.memory),
-        }
-    )
-    output.emit(
-        _document(job, plan)
-        | {"dry_run": True, "to_fetch": {"tiles": missing, "bytes": size}, "bytes": plan.nbytes}
-    )
-
-
-def _run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters, began: float) -> None:
+def _run(output: Output, job: Job, plan: MosaicPlan, rasters: TileRasters, began: float) -> None:
     from geotessera.mosaic.write import write_mosaic
     from geotessera.supply.mosaics import TileSupply
 
@@ -370,76 +244,4 @@ def _run(output: Output, job: _Job, plan: MosaicPlan, rasters: TileRasters, bega
             resume=job.resume,
             supply=supply,
         )
-    _conclude(output, job, plan, report, supply, time.perf_counter() - began)
-
-
-def _report_failures(output: Output, job: _Job, error: IncompleteMosaicError) -> None:
-    for name, reason in error.failed.items():
-        output.note(f"FAILED: {Path(name).name}: {' '.join(str(reason).split())}")
-    message = (
-        f"{len(error.failed)} tiles are missing, so there is no {job.path} yet; what is finished "
-        "is kept: run the same command again"
-    )
-    if not output.as_json:
-        output.note(f"Error: {message}")
-    failed = [{"tile": Path(name).stem, "message": str(why)} for name, why in error.failed.items()]
-    output.emit(
-        {
-            "output": job.path,
-            "failed": failed,
-            "error": {"type": "IncompleteMosaicError", "message": message},
-        }
-    )
-
-
-def _document(job: _Job, plan: MosaicPlan) -> dict[str, Any]:
-    origin: Provenance = plan.provenance
-    return {
-        "output": job.path.absolute() if job.path else None,
-        "format": job.fmt,
-        "quantized": job.quantized,
-        "year": job.year,
-        "dataset": {"version": origin.version, "variant": origin.variant},
-        "crs": plan.grid.crs_name,
-        "transform": plan.grid.transform,
-        "height": plan.grid.height,
-        "width": plan.grid.width,
-        "bands": list(plan.bands) if plan.bands is not None else list(range(plan.band_count)),
-        "resampling": plan.method,
-        "tiles": len(plan.rasters),
-        "digest": plan.digest,
-    }
-
-
-def _conclude(
-    output: Output,
-    job: _Job,
-    plan: MosaicPlan,
-    report: MosaicReport,
-    supply: TileSupply,
-    seconds: float,
-) -> None:
-    grid = plan.grid
-    kept = f", {report.resumed} of {report.blocks} blocks were there" if report.resumed else ""
-    output.say(
-        f"SUCCESS: {grid.width:,} × {grid.height:,} pixels × {plan.band_count} bands in "
-        f"{seconds:.1f} s{kept}"
-    )
-    for path in report.paths:
-        output.say(f"  {path}")
-    output.say(f"{format_bytes(report.bytes)} of {format_bytes(plan.nbytes)} before compression")
-    output.emit(
-        _document(job, plan)
-        | {
-            "files": report.paths,
-            "bytes": report.bytes,
-            "blocks": {
-                "all": report.blocks,
-                "written": report.written,
-                "resumed": report.resumed,
-                "empty": report.empty,
-            },
-            "fetched": {"tiles": supply.fetched, "bytes": supply.bytes},
-            "seconds": round(seconds, 3),
-        }
-    )
+    report_mosaic(output, job, plan, report, supply, time.perf_counter() - began)

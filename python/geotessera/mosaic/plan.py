@@ -28,6 +28,9 @@ BLOCK = 512
 
 _METHODS = ("nearest", "bilinear")
 
+_MOSTLY = 0.5
+"""Share of a grid from which on it need not be said how much of it rasters fill."""
+
 
 @dataclass(frozen=True)
 class MosaicPlan:
@@ -174,6 +177,16 @@ class MosaicPlan:
         """Bytes of the whole mosaic as arrays, scales included."""
         return self.grid.height * self.grid.width * self.pixel_bytes
 
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the pixels that rasters may give: at most that many are not empty."""
+        size = self.grid.height * self.grid.width
+        filled: float = sum(reach.height * reach.width for reach in self.reaches)
+        if self.clip is not None:
+            a, _, _, _, e, _ = self.grid.transform
+            filled = min(filled, self.clip.area / abs(a * e))
+        return int(min(filled, size)) * self.pixel_bytes
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal digits, of all that decides the pixels.
@@ -240,12 +253,14 @@ class MosaicPlan:
         origin = [f"dataset {known.version} {known.variant}"] if known.version else []
         origin += [f"year {known.year}"] if known.year is not None else []
         chosen = "" if self.bands is None else f", chosen: {_few(self.bands)}"
+        share, filled = self.filled_bytes / self.nbytes, format_bytes(self.filled_bytes)
         lines = {
             "CRS": _crs_text(grid),
             "bounds": f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g}",
             "pixels": f"{width} × {height} of {grid.transform[0]:.10g} × {-grid.transform[4]:.10g}",
             "values": f"{kind}, {bands} bands{chosen}, {self.method}",
             "size": format_bytes(self.nbytes),
+            "filled": "" if share > _MOSTLY else f"{100 * share:.2g} % at most, {filled}",
             "rasters": ", ".join([str(len(self.rasters)), *origin]),
             "blocks": f"{self.block_count} of {self.block} × {self.block}",
             "clip": "" if self.clip is None else f"to a {self.clip.geom_type}",

@@ -16,6 +16,7 @@ from geotessera.errors import (
 )
 from geotessera.mosaic.budget import reduction, resident, within
 from geotessera.mosaic.execute import SPARSE, render
+from geotessera.mosaic.extent import check_disk
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.record import Record
 from geotessera.types import Window
@@ -145,8 +146,8 @@ def write_mosaic(
     IncompleteMosaicError
         (a `RuntimeError`) if tiles could not be had or read; all else is done and kept.
     InputError
-        (a `ValueError`) for an option that cannot be used, a budget that is too small, or
-        if another process makes the same mosaic.
+        (a `ValueError`) for an option that cannot be used, a budget that is too small, a disk
+        with far too little room, or if another process makes the same mosaic.
     UnwritableDestination
         (an `OSError`) if the target cannot be written.
     """
@@ -154,6 +155,7 @@ def write_mosaic(
         raise InputError(f"format {format!r}: expected one of {', '.join(_FORMATS)}")
     target = Path(path)
     _check_target(target, format)
+    check_disk(plan, target, copies=2 if format == "cog" else 1)
     jobs = jobs or _native.num_threads()
     how = [format, *([compress.lower(), overviews or format == "cog"] if format != "zarr" else [])]
     record = Record(target, f"{plan.digest} {how}", resume=resume)
