@@ -229,6 +229,28 @@ def test_datasets_are_not_mixed() -> None:
     assert pca.fit([block(1, one), block(2)]).provenance == ""
 
 
+def test_what_is_masked_is_no_pixel() -> None:
+    """As `rasterio` reads nodata with ``masked=True``."""
+    values = np.random.default_rng(2).integers(0, 99, (20, 30, 5))
+    holes = np.random.default_rng(3).random(values.shape) < 0.02
+    masked = np.ma.masked_array(values, holes)
+    plain = np.where(holes, np.nan, values).astype(np.float32)
+    model = pca.fit([masked], 2)
+    check_against_sklearn(model, values[~holes.any(axis=2)].astype(np.float64), standardize=True)
+    np.testing.assert_array_equal(model.project(masked), model.project(plain))
+
+
+def test_a_model_in_a_line() -> None:
+    model = replace(pca.fit([block(1)], 2), provenance="v1 vultr")
+    share = f"{model.explained_variance_ratio.sum():.1%}"
+    wanted = (
+        f"<PcaModel 2 components of 12 bands, {share} of the variance of 1,115 pixels of v1 vultr>"
+    )
+    assert repr(model) == wanted
+    model = replace(model, stretch=pca.fit_stretch(model, [block(1)]))
+    assert repr(model) == f"{wanted[:-1]}, histogram colours>"
+
+
 # --- Colours -------------------------------------------------------------------------------
 
 

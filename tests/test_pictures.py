@@ -222,6 +222,21 @@ def test_arrays_in_hand_give_the_picture_of_their_tile(
     assert np.abs(levels.astype(int) - again).max() <= 1
 
 
+def test_what_is_masked_in_an_array_is_not_shown(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 30, 4)).astype(np.float32)
+    holes = np.zeros(values.shape, bool)
+    holes[3:6, 4:9] = True
+    place = {"crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 300000, 0, -10, 5800000)}
+    for name, data in (
+        ("masked", np.ma.masked_array(values, holes)),
+        ("nan", np.where(holes, np.float32(np.nan), values)),
+    ):
+        create_pca_mosaic([{"data": data, **place}], tmp_path / name, target_crs=32631)
+    levels, shown, _ = pixels_of(tmp_path / "masked")
+    np.testing.assert_array_equal(shown, ~holes.any(axis=2))
+    np.testing.assert_array_equal(levels, pixels_of(tmp_path / "nan")[0])
+
+
 def test_of_arrays_the_first_in_the_list_wins(
     two: tuple[Path, list[MadeTile]], tmp_path: Path
 ) -> None:
@@ -739,6 +754,9 @@ def test_half_a_quantised_mosaic_is_no_raster(
     "look",
     [
         Look(n_components=0),
+        Look(n_components=None),  # type: ignore[arg-type]
+        Look(n_components="3"),  # type: ignore[arg-type]
+        Look(n_components=2.5),  # type: ignore[arg-type]
         Look(balance="none"),
         Look(balance="percentile", percentile_range=(60, 40)),
         Look(balance="percentile", percentile_range=(2, 101)),
@@ -763,6 +781,7 @@ GOOD: dict[str, Any] = {
     ("changed", "message"),
     [
         ({"data": np.ones((4, 5))}, "shape"),
+        ({"data": np.ones((0, 5, 3)), "height": 0}, "shape"),
         ({"data": np.full((4, 5, 3), "x")}, "numbers"),
         ({"crs": None}, "no crs"),
         ({"crs": "EPSG:nonsense"}, "coordinate reference system"),
@@ -778,8 +797,17 @@ def test_arrays_that_have_no_place(changed: dict[str, Any], message: str) -> Non
 
 @pytest.mark.parametrize("tiles", [[], [3], GOOD, "tiles"], ids=["none", "number", "one", "text"])
 def test_what_is_no_list_of_tiles(tiles: Any) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         rasters_of(tiles)
+    assert len(str(caught.value)) < 100  # no array in it
+
+
+def test_arrays_beyond_float32_have_no_such_pixels(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).normal(size=(4, 5, 3))
+    data[0] = 1e300
+    create_pca_mosaic([GOOD | {"data": data}], tmp_path / "p.tif", target_crs=32631)
+    _, shown, _ = pixels_of(tmp_path / "p.tif")
+    np.testing.assert_array_equal(shown.sum(axis=1), [0, 5, 5, 5])
 
 
 def test_a_tile_without_files_is_refused(tmp_path: Path) -> None:

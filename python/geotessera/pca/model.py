@@ -58,6 +58,15 @@ class PcaModel:
     provenance: str = ""
     stretch: Stretch | None = None
 
+    def __repr__(self) -> str:
+        """Say in a line what the model was fitted to."""
+        colours = "" if self.stretch is None else f", {self.stretch.method} colours"
+        return (
+            f"<PcaModel {self.n_components} components of {self.band_count} bands, "
+            f"{self.explained_variance_ratio.sum():.1%} of the variance of {self.pixels:,} pixels"
+            f"{f' of {self.provenance}' if self.provenance else ''}{colours}>"
+        )
+
     @property
     def n_components(self) -> int:
         """Number of components."""

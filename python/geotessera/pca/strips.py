@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError
 from geotessera.sources.base import RasterSource
+from geotessera.sources.floats import as_float32
 from geotessera.sources.strips import read_strips
 from geotessera.types import Block, GridSpec
 
@@ -32,6 +33,8 @@ def strips(pixels: Opened) -> Iterator[Block]:
 def as_block(pixels: Block | NDArray[np.float32]) -> Block:
     """Return an array (row, column, band) as a block that lies nowhere.
 
+    What is masked, or no float32, makes no valid pixel.
+
     Raises
     ------
     InputError
@@ -46,8 +49,7 @@ def as_block(pixels: Block | NDArray[np.float32]) -> Block:
             "expected a raster source, a block or an array of numbers (row, column, band), found "
             + (f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else repr(pixels))
         )
-    with np.errstate(over="ignore"):  # what is no float32 is infinite: no valid pixel
-        values = pixels.astype(np.float32, copy=False)
+    values = as_float32(pixels)
     if not values.flags.aligned or not values.dtype.isnative:
         values = np.array(values, np.float32)
     height, width, _ = values.shape

@@ -10,6 +10,7 @@ import numpy as np
 from geotessera.errors import InputError
 from geotessera.mosaic.grids import crs_code
 from geotessera.sources.base import RasterSource, check_bands, check_window
+from geotessera.sources.floats import as_float32
 from geotessera.types import Block, GridSpec, Provenance, Window
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class ArrayRaster:
     def of(cls, tile: Mapping[str, Any], name: str) -> ArrayRaster:
         """Take a dictionary of ``data``, ``crs``, ``transform``, ``height`` and ``width``.
 
+        What the mask of a masked array hides is NaN.
+
         Raises
         ------
         InputError
@@ -52,8 +55,8 @@ class ArrayRaster:
         missing = [key for key in ("data", "crs", "transform") if tile.get(key) is None]
         if missing:
             raise InputError(f"{name} has no {' and no '.join(missing)}")
-        data = np.asarray(tile["data"])
-        if data.ndim != 3 or data.dtype.kind not in "iuf":
+        data = np.asanyarray(tile["data"])
+        if data.ndim != 3 or not data.size or data.dtype.kind not in "iuf":
             raise InputError(
                 f"{name}: data must be numbers of shape (rows, columns, bands), found "
                 f"{data.dtype} of shape {data.shape}"
@@ -73,7 +76,7 @@ class ArrayRaster:
         if b or d or a <= 0 or e >= 0:
             raise InputError(f"{name} is not north-up: its transform is {(a, b, c, d, e, f)}")
         grid = GridSpec(crs_code(tile["crs"]), (a, b, c, d, e, f), *data.shape[:2])
-        return cls(data.astype(np.float32, copy=False), grid, name)
+        return cls(as_float32(data), grid, name)
 
     @property
     def path(self) -> str:

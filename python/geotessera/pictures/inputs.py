@@ -202,7 +202,7 @@ def rasters_of(tiles: Iterable[Tile | Mapping[str, Any]]) -> list[MosaicRaster]:
         (a `ValueError`) if there is none, or for anything else.
     """
     if isinstance(tiles, Tile | Mapping | str):
-        raise InputError(f"{tiles!r} is one: expected a list of tiles")
+        raise InputError(f"a {type(tiles).__name__} is one: expected a list of tiles")
     rasters = [_of_any(tile, number) for number, tile in enumerate(tiles)]
     if not rasters:
         raise InputError("no tiles: a picture needs at least one")

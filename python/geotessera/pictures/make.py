@@ -20,6 +20,7 @@ from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import check_alike, check_output
 from geotessera.mosaic.reach import reach_of, source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
+from geotessera.pca.fit import check_components
 from geotessera.pictures.arrays import ArrayRaster
 from geotessera.pictures.draw import write_picture
 from geotessera.pictures.excerpt import Excerpt
@@ -72,8 +73,7 @@ class Look:
 
     def check(self) -> None:
         """Raise `InputError` for what cannot be."""
-        if self.n_components < 1:
-            raise InputError(f"n_components={self.n_components}: expected at least 1")
+        check_components(self.n_components)
         check_stretch(self.balance, self.percentile_range)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from geotessera.types import Block
 
-__all__ = ["as_float"]
+__all__ = ["as_float", "as_float32"]
 
 
 def as_float(block: Block, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
@@ -38,3 +38,20 @@ def as_float(block: Block, bands: Sequence[int] | None = None) -> NDArray[np.flo
         values = values.transpose(1, 2, 0)
     every = picked is None or picked == list(range(values.shape[2]))
     return values if every else values[..., picked]
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers as float32: NaN where they are masked, infinite where they are too large.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of any shape and dtype; not copied if it is plain float32.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        made = values.astype(np.float32, copy=False)
+    if isinstance(made, np.ma.MaskedArray):
+        return np.asarray(made.filled(np.float32(np.nan)))
+    return np.asarray(made)
