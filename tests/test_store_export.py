@@ -147,6 +147,18 @@ def test_progress_is_told(client: GeoTesseraZarr, tmp_path: Path) -> None:
     assert "utm31" in told[-1][2]
 
 
+def test_progress_never_passes_the_end(tmp_path: Path) -> None:
+    """A file is written in other units than the blocks that were planned."""
+    grid = zone_grid(0.0, 52.0, zone=31, height=600, width=600)
+    path = SampleStore.build(tmp_path / "store", grids=[grid], pixels=Pattern(1)).path
+    told: list[tuple[int, int, str]] = []
+    GeoTesseraZarr(path).export_geotiffs(
+        (0.0, 51.9, 0.1, 52.1), 2024, tmp_path, progress_callback=lambda *one: told.append(one)
+    )
+    assert told[-1][0] == told[-1][1]
+    assert all(0 <= done <= total for done, total, _ in told)
+
+
 def test_datasets_are_recorded_and_not_mixed(client: GeoTesseraZarr, tmp_path: Path) -> None:
     client.dataset = find_dataset("1.1", "dclimate")
     paths = client.export_geotiffs(SEAM, 2024, tmp_path / "a")

@@ -162,7 +162,7 @@ def _by_zone(
     if not exports:
         held = ", ".join(map(str, sorted(zones.numbers))) or "none"
         raise NoOverlapError(
-            f"the region {tuple(box)} does not intersect any zone grid of {zones.store.location}, "
+            f"the region {tuple(round(edge, 6) for edge in box)} does not intersect any zone grid of {zones.store.location}, "
             f"which holds zones {held}"
         )
     return exports
@@ -232,7 +232,7 @@ def write_exports(
                 compress=compress,
                 memory=memory,
                 overviews=False,
-                progress=_Part(progress, one.name, done, total) if progress else None,
+                progress=_Part(progress, one, done, total) if progress else None,
             )
         done += one.plan.block_count
         if progress is not None:
@@ -259,12 +259,14 @@ class _Part:
     """Tells how far an export is, from how far one of its files is."""
 
     progress: ProgressCallback
-    name: str
+    file: ZoneExport
     before: int
     total: int
 
     def __call__(self, current: int, total: int, status: str = "") -> None:
-        self.progress(self.before + current, self.total, status or self.name)
+        # A file is written in other units than the plan's blocks.
+        blocks = current * self.file.plan.block_count // total
+        self.progress(self.before + blocks, self.total, status or self.file.name)
 
 
 def _is_finished(path: Path, plan: MosaicPlan, compress: str) -> bool:
