@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from geotessera.errors import TransferError
 from geotessera.remote.http import DEFAULT_POLICY, Reply, answered, open_url, read_chunks
-from geotessera.remote.light.origins import REDIRECTS, OpenReply, origin_of, wrong_length
+from geotessera.remote.light.origins import origin_of
+from geotessera.remote.light.replies import REDIRECTS, OpenReply, wrong_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from geotessera.remote.light.wire import grown_head, parse_head
 
 if TYPE_CHECKING:
-    from geotessera.remote.light.origins import OpenReply
+    from geotessera.remote.light.replies import OpenReply
     from geotessera.remote.light.wire import Connection, Headers
 
 __all__ = ["READ", "WRITE", "Steps", "connect", "receive_body", "receive_head", "send"]

@@ -21,7 +21,7 @@ from geotessera.remote.connections import Slots
 from geotessera.remote.failures import RETRY_STATUSES
 from geotessera.remote.http import note_answer
 from geotessera.remote.light.client import Begun
-from geotessera.remote.light.origins import OpenReply
+from geotessera.remote.light.replies import OpenReply
 from geotessera.remote.light.steps import connect, receive_body, receive_head, send
 
 if TYPE_CHECKING:

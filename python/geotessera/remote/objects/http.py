@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geotessera.remote.byterange import RangeCosts
     from geotessera.remote.http import Reply, RetryPolicy
     from geotessera.remote.light import Begun, LightReply
-    from geotessera.remote.light.origins import OpenReply
+    from geotessera.remote.light.replies import OpenReply
     from geotessera.remote.objects.parts import Wanted
 
 __all__ = ["HttpReader"]
