@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from geotessera import GeoTessera
+from geotessera import GeoTessera, region_mosaic
 from geotessera.errors import (
     BandError,
     EmptySelectionError,
@@ -461,6 +461,22 @@ def test_replaced_lookup(gt: GeoTessera, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(GeoTessera, "_ensure_tiles_available", lookup)
     assert same_bits(gt.fetch_mosaic_for_region(SMALL, 2024)[0], expected)
     assert asked == [[(24.05, 83.65), (24.15, 83.65)]]
+
+
+@pytest.mark.parametrize(
+    ("how", "pixel_bytes"),
+    [({}, 16), ({"quantized": True}, 8), ({"bands": [0]}, 4), ({"resolution": 20}, 5)],
+)
+def test_larger_than_memory_is_refused_before_a_tile_is_fetched(
+    world: SampleWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any, pixel_bytes: int
+) -> None:
+    remote = GeoTessera(base_url=world.root(), embeddings_dir=tmp_path)
+    pixels = 679 * 231  # of BOX at 10 m, 4 bands of 4 bytes each
+    monkeypatch.setattr(region_mosaic, "_memory_of_the_machine", lambda: pixels * pixel_bytes)
+    with pytest.raises(InputError, match="of memory"):
+        remote.fetch_mosaic_for_region(BOX, 2024, "EPSG:32635", resolution=5)
+    assert not list(tmp_path.rglob("*.npy"))
+    remote.fetch_mosaic_for_region(BOX, 2024, "EPSG:32635", **how)
 
 
 def test_larger_than_memory(gt: GeoTessera) -> None:

@@ -132,13 +132,20 @@ def plan_region_mosaic(
     grid = None if like is None else grid_like(like)
     chosen = Region.of(bbox_of(grid) if region is None and grid is not None else region)
     code = crs_code(crs) if grid is None else grid.epsg_or_wkt
+    expected = grid
     if grid is None:
         bounds = project_bbox(chosen.bbox, code)
         if resolution is not None:
-            grid_of_bounds(code, bounds, resolution)
+            expected = grid_of_bounds(code, bounds, resolution)
     tiles = chosen.select(registry.iter_tiles_in_region(chosen.bbox, year))
     if not tiles:
         raise EmptySelectionError(_no_tiles(registry, chosen, year))
+    if expected is None:
+        # Where its cell is, is near enough to where the tile's landmask says.
+        usual = default_resolution(tile_footprint(tiles[0].lon, tiles[0].lat), code)
+        expected = grid_of_bounds(code, bounds, usual)
+    depth = _least_depth(registry, tiles[0]) if bands is None else len(bands)
+    _refuse_oversize(expected, depth, 1 if quantized else 4)
     if errors == "coerce":
         failures = {} if failures is None else failures
     rasters = _rasters(ensure, tiles, quantized, None if errors == "raise" else failures)
@@ -178,7 +185,7 @@ def make_mosaic(plan: MosaicPlan, progress: ProgressCallback | None = None) -> B
     InputError
         (a `ValueError`) if it is larger than the machine's memory.
     """
-    _refuse_oversize(plan)
+    _refuse_oversize(plan.grid, plan.band_count, plan.pixel_bytes / plan.band_count)
     if progress is None:
         return render(plan)
     import numpy as np
@@ -203,14 +210,24 @@ def make_mosaic(plan: MosaicPlan, progress: ProgressCallback | None = None) -> B
     return QuantizedRaster(values, factors, plan.grid, provenance=plan.provenance)
 
 
-def _refuse_oversize(plan: MosaicPlan) -> None:
+def _least_depth(registry: Registry, tile: TileId) -> int:
+    """Return how many bands a tile has at least, by the published size of its array."""
+    grid = tile_footprint(tile.lon, tile.lat)
+    try:
+        size = registry.get_tile_file_size(*tile)
+    except InputError:  # not every registry says
+        return 1
+    return max(size // (grid.height * grid.width), 1)
+
+
+def _refuse_oversize(grid: GridSpec, bands: int, value_bytes: float) -> None:
     """Refuse at once what the system would grant, and kill the process for when it is filled."""
     memory = _memory_of_the_machine()
-    if memory is not None and plan.nbytes > memory:
-        height, width, bands = plan.shape
+    needed = grid.height * grid.width * bands * value_bytes
+    if memory is not None and needed > memory:
         raise InputError(
-            f"the mosaic would have {height} × {width} pixels of {bands} bands, "
-            f"{format_bytes(plan.nbytes)}, and the machine has {format_bytes(memory)} of memory: "
+            f"the mosaic would have {grid.height} × {grid.width} pixels of {bands} bands, "
+            f"{format_bytes(needed)}, and the machine has {format_bytes(memory)} of memory: "
             "ask for less (resolution=, bands=, quantized=True, a smaller region), or write it to "
             "disk piece by piece with geotessera.mosaic.write.write_mosaic or `geotessera mosaic`"
         )
