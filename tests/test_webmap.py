@@ -5,10 +5,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mercantile
@@ -27,6 +25,7 @@ from geotessera.mosaic.record import Record
 from geotessera.regions import Region
 from geotessera.webmap import build_tiles, check_zooms, read_scheme
 from geotessera.webmap.region import crs_of_region
+from waiting import until
 
 SIDE = 256
 
@@ -550,22 +549,21 @@ def test_a_damaged_record_means_cutting_anew(tmp_path, picture, damage):
 def test_a_killed_run_is_gone_on_with(tmp_path):
     path = wide(tmp_path)
     code = (
-        "import sys, time\n"
+        "import itertools, sys, time\n"
         "from geotessera.webmap import build_tiles\n"
         "from geotessera.webmap.tree import TileTree\n"
-        "write = TileTree.write\n"
+        "write, numbers = TileTree.write, itertools.count()\n"
         "def slow(self, tile, data):\n"
-        "    time.sleep(0.004)\n"
+        "    if next(numbers) >= 120:\n"
+        "        time.sleep(600)\n"
         "    return write(self, tile, data)\n"
         "TileTree.write = slow\n"
         "build_tiles(sys.argv[1], sys.argv[2], zooms=(10, 15), jobs=1)\n"
     )
     tiles = tmp_path / "tiles"
     process = subprocess.Popen([sys.executable, "-c", code, str(path), str(tiles)])
-    deadline = time.monotonic() + 60
-    while len(tiles_in(tiles)) < 90 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    until(lambda: len(tiles_in(tiles)) >= 90, lambda: process.poll() is None)
+    process.kill()
     process.wait()
     left = len(tiles_in(tiles))
     assert left >= 90
