@@ -120,6 +120,21 @@ def test_tiles_have_years_of_python(small_world: SampleWorld, tmp_path: Path, ye
     assert type(tile.year) is int
 
 
+def test_metadata_tells_a_tile_that_ends_early_from_no_tile(client: GeoTessera) -> None:
+    """A cell is curved in its UTM zone, and its raster may leave out a corner."""
+    corner, nowhere = (23.9, 83.6), (0.0, 0.0)
+    values, metadata = client.sample_embeddings_at_points(
+        [corner, nowhere, POINTS[0]], include_metadata=True
+    )
+    assert np.isnan(values[:2]).all()
+    assert metadata[0] == {
+        "tile_lon": 23.95, "tile_lat": 83.65, "pixel_row": None, "pixel_col": None,
+        "crs": "EPSG:32634", "error": "pixel_out_of_bounds",
+    }  # fmt: skip
+    assert metadata[1] is None
+    assert "error" not in metadata[2]
+
+
 # --- Names -----------------------------------------------------------------------------------
 
 

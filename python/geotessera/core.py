@@ -466,8 +466,8 @@ class GeoTessera:
             Calendar year.
         include_metadata : bool
             Also return, for every point, a dict with ``tile_lon``, ``tile_lat``,
-            ``pixel_row``, ``pixel_col`` and ``crs`` (and ``error`` where the tile could not
-            be read), or None where no pixel was found.
+            ``pixel_row``, ``pixel_col`` and ``crs``, and ``error`` where there is no pixel: the
+            tile could not be read, or does not reach as far as its cell. None without a tile.
         auto_download : bool
             Fetch tiles that are not local.
         progress_callback : callable, optional

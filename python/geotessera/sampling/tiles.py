@@ -58,41 +58,31 @@ class Sampled:
     failures: dict[TileId, Exception]
 
     def metadata(self) -> list[dict[str, Any] | None]:
-        """Return one dict per point, or None where no pixel was found.
+        """Return one dict per point, or None where no tile was found.
 
         Keys: ``tile_lon``, ``tile_lat``, ``pixel_row``, ``pixel_col``, ``crs``, and
-        ``error`` where the tile could not be read.
+        ``error`` where there is no pixel: the tile could not be read, or its raster does not
+        reach as far as its cell (``"pixel_out_of_bounds"``).
         """
         assert self.pixels is not None  # asked for together with the values
         found: list[dict[str, Any] | None] = [None] * len(self.status)
         failures = {tile[1:]: str(error) for tile, error in self.failures.items()}
         for tile, rows, crs in zip(self.groups.tiles(), self.groups.rows(), self.crs, strict=True):
-            lon, lat = tile
-            if tile in failures:
-                for row in rows.tolist():
-                    found[row] = {
-                        "tile_lon": lon,
-                        "tile_lat": lat,
-                        "pixel_row": None,
-                        "pixel_col": None,
-                        "crs": crs,
-                        "error": failures[tile],
-                    }
+            failure = failures.get(tile)
+            if crs is None and failure is None:
                 continue
-            if crs is None:
-                continue
-            pixels = self.pixels[rows]
-            for row, y, x in zip(
-                rows.tolist(), pixels[:, 0].tolist(), pixels[:, 1].tolist(), strict=True
-            ):
-                if y >= 0:
-                    found[row] = {
-                        "tile_lon": lon,
-                        "tile_lat": lat,
-                        "pixel_row": y,
-                        "pixel_col": x,
-                        "crs": crs,
-                    }
+            for row, (y, x) in zip(rows.tolist(), self.pixels[rows].tolist(), strict=True):
+                known = failure is None and y >= 0
+                entry: dict[str, Any] = {
+                    "tile_lon": tile[0],
+                    "tile_lat": tile[1],
+                    "pixel_row": y if known else None,
+                    "pixel_col": x if known else None,
+                    "crs": crs,
+                }
+                if not known:
+                    entry["error"] = failure or "pixel_out_of_bounds"
+                found[row] = entry
         return found
 
 
