@@ -79,6 +79,18 @@ def test_nodata_is_nan(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(values[0], np.moveaxis(data, 0, 2)[0])
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_only_what_is_nodata_exactly_is_nodata(dtype: str, tmp_path: Path) -> None:
+    """Its neighbour is the same float32, and data."""
+    data = np.full((2, 40, 70), 2**24, dtype)
+    data[:, :10] = 2**24 + 1
+    data[1, 10:20] = 2**24 + 1
+    with GeoTiff(write(tmp_path / "a.tif", data, nodata=2**24 + 1)).open() as source:
+        found = source.read(bands=[1, 0]).values
+    np.testing.assert_array_equal(np.isnan(found), (data[::-1] == 2**24 + 1).transpose(1, 2, 0))
+    assert np.nanmax(found) == np.nanmin(found) == 2**24
+
+
 def test_nodata_beyond_float32(tmp_path: Path) -> None:
     data = np.ones((1, 20, 20))
     data[0, 3, 4] = lowest = np.finfo(np.float64).min

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotessera.errors import InputError
+from geotessera.errors import IncompleteMosaicError, InputError
 from geotessera.mosaic.build import plan_files
 from geotessera.mosaic.execute import render
 from geotessera.mosaic.extent import check_filled, check_room
@@ -97,16 +97,20 @@ def merge_geotiffs(
     """
     compress = compress or "none"
     Codec.of(compress, np.dtype(np.float32))  # refused before anything is read
-    write_mosaic(
-        _plan(paths, target_crs, bands, bounds),
-        output_path,
-        format="tiff",
-        compress=compress,
-        overviews=False,
-        progress=progress_callback,
-        resume=False,
-        keep=False,
-    )
+    plan = _plan(paths, target_crs, bands, bounds)
+    try:
+        write_mosaic(
+            plan,
+            output_path,
+            format="tiff",
+            compress=compress,
+            overviews=False,
+            progress=progress_callback,
+            resume=False,
+            keep=False,
+        )
+    except IncompleteMosaicError as error:
+        raise next(iter(error.failed.values())) from None  # there is nothing to go on from
     return str(output_path)
 
 

@@ -81,6 +81,7 @@ class GeoTiffSource(RasterSource):
             self.descriptions: tuple[str | None, ...] = dataset.descriptions
             self._nodata: tuple[float | None, ...] = dataset.nodatavals
             self._masked = any(map(_is_mask, dataset.mask_flag_enums))
+            self._wide = any(map(_is_wide, dataset.dtypes))
         version, variant = dataset_from_tags(self.tags) or (None, None)
         year = self.tags.get("TESSERA_YEAR", "")
         self.provenance = Provenance(
@@ -106,7 +107,8 @@ class GeoTiffSource(RasterSource):
         except RasterioError as error:
             if not path.exists():
                 raise FileNotFoundError(f"no GeoTIFF at {path}") from error
-            raise FormatError(f"{path} cannot be read as a GeoTIFF: {error}") from error
+            reason = error.__cause__ or error  # "Read failed. See previous exception for details."
+            raise FormatError(f"{path} cannot be read as a GeoTIFF: {reason}") from error
         self._idle.append(dataset)
 
     @property
@@ -144,10 +146,13 @@ class GeoTiffSource(RasterSource):
             )
             if self._masked:
                 out[dataset.read_masks(1, window=part_of_file) == 0] = np.nan
-        for at, band in enumerate(picked):
-            nodata = self._nodata[band]
-            if nodata is not None and nodata == nodata:
-                plane = out[..., at]
+            for at, band in enumerate(picked):
+                nodata, plane = self._nodata[band], out[..., at]
+                if nodata is None or nodata != nodata:
+                    continue
+                if self._wide and not self._masked:
+                    plane[dataset.read_masks(band + 1, window=part_of_file) == 0] = np.nan
+                    continue
                 with np.errstate(over="ignore"):  # a float64 may be no float32: infinite in both
                     plane[plane == np.float32(nodata)] = np.nan
         return Block(out, None, self.grid.window(part), provenance=self.provenance)
@@ -180,6 +185,13 @@ class GeoTiffSource(RasterSource):
         """Close the idle datasets."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _is_wide(dtype: str) -> bool:
+    """Whether numbers that differ may be the same float32: then GDAL must say which are nodata."""
+    import numpy as np
+
+    return np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize > 2
 
 
 def _is_mask(flags: Sequence[Any]) -> bool:
