@@ -292,6 +292,22 @@ def test_options_are_checked_before_anything_is_written(tmp_path: Path) -> None:
 # --- scikit-learn's names ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("whiten", [True, False])
+@pytest.mark.parametrize("with_mean", [True, False])
+@pytest.mark.parametrize("with_std", [True, False])
+def test_what_scikit_learn_fitted_transforms_as_there(
+    whiten: bool, with_mean: bool, with_std: bool
+) -> None:
+    row = embeddings(1)[0][3]
+    gone = ~np.isfinite(row).all(axis=2)
+    pixels = row[~gone].astype(np.float64)
+    scaler = StandardScaler(with_mean=with_mean, with_std=with_std).fit(pixels)
+    theirs = PCA(3, whiten=whiten, svd_solver="full").fit(scaler.transform(pixels))
+    found = projection.transform_block(row, scaler, theirs)
+    wanted = theirs.transform(scaler.transform(pixels))
+    np.testing.assert_allclose(found[~gone], wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("standardize", [True, False])
 def test_projections_go_by_scikit_learns_names(standardize: bool) -> None:
     rows = embeddings(4)

@@ -150,10 +150,15 @@ def transform_block(block: Block | NDArray[Any], scaler: Any, pca: Any) -> NDArr
         NaN where a band is not finite.
     """
     weights = np.asarray(pca.components_, np.float64)
+    if getattr(pca, "whiten", False):
+        weights = weights / np.sqrt(pca.explained_variance_)[:, None]
     offsets = -(weights @ np.asarray(pca.mean_, np.float64))
     if scaler is not None:
-        weights = weights / scaler.scale_
-        offsets = offsets - weights @ np.asarray(scaler.mean_, np.float64)
+        # scikit-learn's may leave out either.
+        if scaler.scale_ is not None:
+            weights = weights / scaler.scale_
+        if getattr(scaler, "with_mean", True):
+            offsets = offsets - weights @ np.asarray(scaler.mean_, np.float64)
     found = as_block(block)
     if found.band_count != weights.shape[1]:
         raise InputError(f"{found.band_count} bands, expected {weights.shape[1]}")
