@@ -160,6 +160,22 @@ def test_an_archive_beside_the_tiles_or_alone(mosaic: Path, tmp_path: Path) -> N
     assert one == other
 
 
+def test_an_archive_alone_takes_away_what_an_earlier_run_left(mosaic: Path, tmp_path: Path) -> None:
+    words = [str(mosaic), "-o", str(tmp_path / "map"), *ZOOMS]
+    assert run(*words).exit_code == 0
+    (tmp_path / "map/notes.txt").write_text("mine")
+    result = run(*words, "--pmtiles", "--no-tiles")
+    assert result.exit_code == 0, result.output
+    assert "of an earlier run" in result.stdout
+    assert names(tmp_path / "map") == ["notes.txt", "tiles.json", "tiles.pmtiles"]
+    (tmp_path / "map/viewer.html").write_text("<!doctype html><p>A page of my own</p>")
+    result = run(*words, "--pmtiles", "--no-tiles")
+    assert "of an earlier run" not in result.stdout
+    assert "my own" in (tmp_path / "map/viewer.html").read_text()
+    assert run(*words).exit_code == 0
+    assert {"tiles", "tiles.js"} <= set(names(tmp_path / "map"))
+
+
 @pytest.mark.parametrize(
     "words",
     [["--bbox", "1,2,3,4"], ["--tile", "1,2"], ["--country", "Malta"], ["--store-url", "x"],

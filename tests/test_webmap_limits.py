@@ -82,7 +82,7 @@ def test_the_command_warns_of_many_tiles_and_leaves_no_empty_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = picture(tmp_path / "p.tif")
-    module = sys.modules["geotessera.cli.webmap"]
+    module = sys.modules["geotessera.cli.webmap_map"]
     monkeypatch.setattr(module, "_MANY", 20)
     result = run("webmap", source, "-o", tmp_path / "map", "--max-zoom", "11")
     assert result.exit_code == 0

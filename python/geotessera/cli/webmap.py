@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +26,7 @@ from geotessera.cli.output import Output
 from geotessera.cli.selectors import MapRegionOptions
 from geotessera.cli.serve import bind_port, run_server
 from geotessera.cli.sources import MapSourceOptions, check_source
+from geotessera.cli.webmap_map import PAGE, MapJob, conclude
 from geotessera.cli.webmap_region import RegionJob, region_picture
 from geotessera.errors import InputError
 from geotessera.remote.connections import check_jobs
@@ -34,40 +34,9 @@ from geotessera.remote.connections import check_jobs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from geotessera.regions import Region
-    from geotessera.webmap import BuildReport
-
 __all__ = ["webmap"]
 
 _TOOL = "Of earlier releases: no tool of GDAL is needed, and none is used."
-
-_MANY = 200_000
-"""Tiles of which it is said beforehand how many there will be."""
-
-TILES, PACKS, ARCHIVE, RECORD, PAGE = (
-    "tiles", "tiles.js", "tiles.pmtiles", "tiles.json", "viewer.html",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What was asked for."""
-
-    mosaic: Path | None
-    region: RegionJob | None
-    outline: Region | None
-    directory: Path
-    zooms: tuple[int, int]
-    initial_zoom: int
-    method: str
-    force: bool
-    packs: bool
-    archive: bool
-    tiles: bool
-
-    def name(self, picture: Path) -> str:
-        """Return what the map is called."""
-        return self.region.region.name if self.region is not None else picture.stem
 
 
 @takes_groups
@@ -216,8 +185,7 @@ def webmap(
         from geotessera.regions import Region
 
         outline = Region.from_file(where.region_file)
-    job = _Job(
-        mosaic,
+    job = MapJob(
         region,
         outline,
         directory,
@@ -239,12 +207,9 @@ def webmap(
         if region is not None:
             picture, status = region_picture(output, region)
         assert picture is not None  # there is one or the other
-        report = _cut(output, job, picture)
-        page = _page(job, picture, report) if job.tiles else None
-        seconds = time.perf_counter() - began
+        made = job.make(output, picture, status)
         # With a server the address is the result, as of `serve`; one document either way.
-        document = _document(job, picture, status, report, page, seconds)
-        _conclude(output, job, picture, status, report, page, seconds)
+        document = conclude(output, job, made, time.perf_counter() - began)
         if server is None:
             output.emit(document)
         else:
@@ -267,125 +232,3 @@ def _check_mosaic(mosaic: Path, options: Mapping[str, object]) -> None:
         raise InputError(f"there is no mosaic {mosaic}")
     if mosaic.suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"{mosaic} is no GeoTIFF: expected a name that ends in .tif or .tiff")
-
-
-# --- Tiles and page --------------------------------------------------------------------------
-
-
-def _cut(output: Output, job: _Job, picture: Path) -> BuildReport:
-    from geotessera.webmap import build_tiles
-
-    _warn_of_many(output, job, picture)
-    directory, new = job.directory, not job.directory.exists()
-    tiles = TILES if job.tiles else f".{TILES}_tmp"
-    try:
-        with output.progress("Cutting tiles") as progress:
-            return build_tiles(
-                picture,
-                directory / tiles,
-                zooms=job.zooms,
-                method=job.method,  # type: ignore[arg-type]  # checked by the parser
-                record=directory / RECORD,
-                packs=directory / PACKS if job.packs else None,
-                archive=directory / ARCHIVE if job.archive else None,
-                keep_tiles=job.tiles,
-                name=job.name(picture),
-                force=job.force,
-                progress=progress,
-            )
-    except BaseException:
-        if new:
-            with suppress(OSError):  # what is in it is gone on with
-                directory.rmdir()
-        raise
-
-
-def _warn_of_many(output: Output, job: _Job, picture: Path) -> None:
-    from geotessera.webmap import Picture
-    from geotessera.webmap.places import expected_tiles
-
-    with Picture(picture) as opened:
-        count, finest = expected_tiles(opened.grid, job.zooms), opened.finest_zoom
-    if count > _MANY:
-        enough = f": --max-zoom {finest} already shows each pixel" if finest < job.zooms[1] else ""
-        output.note(
-            f"Warning: zooms {job.zooms[0]} to {job.zooms[1]} of {picture} are some {count:,} "
-            f"tiles{enough}"
-        )
-
-
-def _page(job: _Job, picture: Path, report: BuildReport) -> Path:
-    from geotessera.pages import write_viewer
-    from geotessera.webmap.packs import TEMPLATE
-    from geotessera.webmap.viewing import command_of_picture, outline_of
-
-    meta: dict[str, object] = {} if job.region is None else dict(job.region.facts)
-    meta |= {"Zooms": f"{job.zooms[0]} to {job.zooms[1]}", "Tiles": f"{report.count:,}"}
-    return write_viewer(
-        job.directory / PAGE,
-        tiles=f"{TILES}/{{z}}/{{x}}/{{y}}.png",
-        packs=f"{PACKS}/{TEMPLATE}" if job.packs else None,
-        bounds=report.bounds,
-        zooms=job.zooms,
-        initial_zoom=job.initial_zoom,
-        center=report.center,
-        title=f"TESSERA: {job.name(picture)}",
-        region=None if job.outline is None else outline_of(job.outline),
-        meta=meta,
-        command=command_of_picture(picture) if job.region is None else job.region.command,
-    )
-
-
-def _document(
-    job: _Job,
-    picture: Path,
-    status: str,
-    report: BuildReport,
-    page: Path | None,
-    seconds: float,
-) -> dict[str, Any]:
-    return {
-        "directory": job.directory.absolute(),
-        "mosaic": {"path": picture.absolute(), "status": status},
-        "tiles": {
-            "count": report.count,
-            "cut": report.cut,
-            "written": report.written,
-            "removed": report.removed,
-            "zooms": list(report.zooms),
-            "scheme": "xyz",
-            "directory": report.tiles.absolute() if report.tiles else None,
-            "packs": report.packs.absolute() if report.packs else None,
-            "pmtiles": report.archive.absolute() if report.archive else None,
-        },
-        "bounds": list(report.bounds),
-        "viewer": page.absolute() if page else None,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _conclude(
-    output: Output,
-    job: _Job,
-    picture: Path,
-    status: str,
-    report: BuildReport,
-    page: Path | None,
-    seconds: float,
-) -> None:
-    made = f"{report.written:,} written" if report.written else "all reused"
-    if report.removed:
-        made += f", {report.removed:,} removed"
-    output.say(f"SUCCESS: {report.count:,} tiles ({made}) in {seconds:.1f} s")
-    rows: dict[str, object] = {"Mosaic": f"{picture} ({status})"}
-    if report.tiles is not None:
-        rows["Tiles"] = f"{report.tiles}, zoom {report.zooms[0]} to {report.zooms[1]}"
-    if report.archive is not None:
-        rows["Archive"] = report.archive
-    if page is not None:
-        rows["Viewer"] = page
-    output.pairs(rows)
-    if page is not None:
-        output.say(f"Show it: geotessera serve {shlex.quote(str(job.directory))}")
-        if job.packs:
-            output.say("or open the viewer's file in a browser")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-__all__ = ["deflated", "write_page"]
+__all__ = ["deflated", "is_page", "write_page"]
+
+_MARK = b'<meta name="generator" content="geotessera">'
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 _SOURCE_MAP = re.compile(rb"\n//# sourceMappingURL=\S+\s*$")
@@ -120,3 +122,12 @@ def write_page(
     with atomic_path(output_html) as path:
         path.write_text(page, encoding="utf-8", newline="\n")
     return Path(output_html)
+
+
+def is_page(path: Path) -> bool:
+    """Return whether a file is a page that was made here."""
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(1024)
+    except OSError:
+        return False

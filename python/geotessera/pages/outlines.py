@@ -12,6 +12,8 @@ from geotessera.country import country_features
 from geotessera.pages.assemble import deflated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shapely.geometry.base import BaseGeometry
 
 __all__ = ["packed_countries"]
@@ -55,9 +57,30 @@ def _box(outline: BaseGeometry) -> list[float]:
     return [round(degrees, 2) for degrees in (west, south, east, north)]
 
 
+def _once(features: Sequence[dict[str, Any]]) -> list[BaseGeometry]:
+    """Return the outlines of countries without those of their parts that are there themselves."""
+    import shapely
+    import shapely.geometry
+
+    whole = [shapely.geometry.shape(feature["geometry"]) for feature in features]
+    owners = [feature["properties"].get("part_of") for feature in features]
+    parts: dict[str, list[BaseGeometry]] = {}
+    for owner, outline in zip(owners, whole, strict=True):
+        if owner is not None:
+            parts.setdefault(owner, []).append(outline)
+    names = [feature["properties"]["name"] for feature in features]
+    return [
+        shapely.difference(outline, shapely.union_all(parts[name])) if name in parts else outline
+        for name, outline in zip(names, whole, strict=True)
+    ]
+
+
 @functools.cache
 def packed_countries(tolerance: float, step: float) -> str:
     """Return all countries for a page.
+
+    Each place is there once: the rings of a country leave out those of its parts that have a
+    code of their own, which name it as ``partOf``. Its box is that of all.
 
     Parameters
     ----------
@@ -70,10 +93,10 @@ def packed_countries(tolerance: float, step: float) -> str:
     import shapely.geometry
 
     features = country_features()
-    outlines = [shapely.geometry.shape(feature["geometry"]) for feature in features]
     countries: list[dict[str, Any]] = []
-    simple = shapely.coverage_simplify(outlines, tolerance)
-    for feature, outline, drawn in zip(features, outlines, simple, strict=True):
+    simple = shapely.coverage_simplify(_once(features), tolerance)
+    for feature, drawn in zip(features, simple, strict=True):
+        outline = shapely.geometry.shape(feature["geometry"])
         properties = feature["properties"]
         largest = max(shapely.get_parts(outline), key=shapely.area)
         spot = (
@@ -89,6 +112,7 @@ def packed_countries(tolerance: float, step: float) -> str:
                 "rank": round(min(max(4.6 - math.log2(largest.area + 0.01) / 2, 0), 7), 1),
                 "box": _box(outline),
                 "rings": _rings(drawn, step),
+                **({"partOf": properties["part_of"]} if "part_of" in properties else {}),
             }
         )
     text = json.dumps({"step": step, "countries": countries}, separators=(",", ":"))

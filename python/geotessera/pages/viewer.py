@@ -56,6 +56,7 @@ def write_viewer(
     center: tuple[float, float] | None = None,
     region: Mapping[str, Any] | None = None,
     packs: str | None = None,
+    listing: Sequence[Sequence[int]] | None = None,
     legend: Iterable[tuple[tuple[int, int, int], str]] = (),
     meta: Mapping[str, object] | None = None,
     basemap: Basemap | str | None = None,
@@ -91,6 +92,9 @@ def write_viewer(
     packs : str, optional
         URL template of the packs, with ``{z}``, ``{x8}`` and ``{y8}`` (x // 8, y // 8, rows from
         the north): scripts that call ``geotesseraTiles({"z/x/y": "<base64 PNG>", …})``.
+    listing : sequence of sequence of int, optional
+        The tiles that there are, rows from the north: ``[zoom, row, first column, column after
+        the last, first, …]``. No others are asked for; by default all inside `bounds` are.
     legend : iterable of ((red, green, blue), str), optional
         What colours mean.
     meta : mapping, optional
@@ -123,6 +127,7 @@ def write_viewer(
         "title": title,
         "tiles": tiles,
         "packs": packs,
+        "listing": listing,
         "scheme": scheme,
         "bounds": box,
         "zooms": [low, high],

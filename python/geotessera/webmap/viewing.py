@@ -16,14 +16,20 @@ from geotessera.regions import Region
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from geotessera.webmap.zooms import Tile
+
 __all__ = [
     "command_of_picture",
     "download_command",
     "found_zooms",
+    "listing_of",
     "outline_of",
     "relative_url",
     "write_summary",
 ]
+
+_MOST_NUMBERS = 200_000
+"""In a page's list of tiles: some 1 MB."""
 
 _SHOWN_METRES = 30.0
 """How far a drawn outline may be from the real one."""
@@ -46,6 +52,36 @@ def found_zooms(directory: Path) -> tuple[int, int] | None:
         return None
     zooms = [int(one.name) for one in directory.iterdir() if one.name.isdecimal() and one.is_dir()]
     return (min(zooms), max(zooms)) if zooms else None
+
+
+def listing_of(tiles: Iterable[Tile]) -> list[list[int]] | None:
+    """Return which tiles there are, for `write_viewer`, so that a page asks for no others.
+
+    Returns
+    -------
+    list of list of int, or None
+        ``[zoom, row, first column, column after the last, first, …]``; None where that would
+        make a page too large.
+    """
+    import numpy as np
+
+    numbers = np.fromiter((number for tile in tiles for number in tile), np.int32).reshape(-1, 3)
+    if not len(numbers):
+        return []
+    z, x, y = numbers[np.lexsort((numbers[:, 1], numbers[:, 2], numbers[:, 0]))].T
+    row = (z[1:] != z[:-1]) | (y[1:] != y[:-1])
+    gap = row | (x[1:] != x[:-1] + 1)
+    first = np.flatnonzero(np.concatenate([[True], gap]))
+    last = np.flatnonzero(np.concatenate([gap, [True]]))
+    if len(first) * 2 > _MOST_NUMBERS:
+        return None
+    listing: list[list[int]] = []
+    for at, end in zip(first.tolist(), last.tolist(), strict=True):
+        place = [int(z[at]), int(y[at])]
+        if not listing or listing[-1][:2] != place:
+            listing.append(place)
+        listing[-1] += [int(x[at]), int(x[end]) + 1]
+    return listing
 
 
 def outline_of(region: object) -> dict[str, Any]:

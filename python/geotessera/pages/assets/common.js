@@ -83,7 +83,13 @@ async function loadCountries() {
   };
   for (const one of countries) {
     one.geometry = { type: "MultiPolygon", coordinates: one.rings.map((polygon) => polygon.map(ring)) };
+    one.title = one.partOf ? `${one.name} (${one.partOf})` : one.name;
     delete one.rings;
+  }
+  // Drawn is each place once; a country that is looked for has its parts overseas, too.
+  for (const one of countries) {
+    const all = [one, ...countries.filter((part) => part.partOf === one.name)];
+    one.whole = { type: "MultiPolygon", coordinates: all.flatMap((part) => part.geometry.coordinates) };
   }
   return countries;
 }
@@ -121,7 +127,7 @@ function baseStyle(countries, projection) {
     version: 8,
     projection: { type: projection },
     sources: {
-      land: { type: "geojson", data: collection(countries.map((one) => feature(one.geometry, { name: one.name }))), tolerance: 0.2 },
+      land: { type: "geojson", data: collection(countries.map((one) => feature(one.geometry, { name: one.title }))), tolerance: 0.2 },
       names: { type: "geojson", data: collection(names) },
       graticule: { type: "geojson", data: graticule(15) },
       mark: { type: "geojson", data: collection([]) },

@@ -276,7 +276,7 @@ function showCountry(one) {
   const { dataset, year } = view;
   const every = 2 ** dataset.years.length - 1;
   let [some, all, union] = [0, 0, 0];
-  for (const mask of masksInside(one.geometry, one.box)) {
+  for (const mask of masksInside(one.whole, one.box)) {
     if (year >= 0 && !((mask >>> year) & 1)) continue;
     some += 1;
     union |= mask;
@@ -289,7 +289,7 @@ function showCountry(one) {
 
 function goTo(one) {
   const [w, s, e, n] = one.box;
-  map.getSource("mark").setData(feature(one.geometry));
+  map.getSource("mark").setData(feature(one.whole));
   map.fitBounds([[w, s], [e, n]], { padding: 40, maxZoom: 9, animate: !STILL.matches });
   showCountry(one);
 }

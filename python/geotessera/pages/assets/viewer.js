@@ -37,7 +37,11 @@ function loadPack(address) {
   return keep(packs, address, loaded, 24); // up to 64 tiles each
 }
 
+// "z/y" -> columns, where ranges of tiles begin and end; null where nobody said which there are.
+const rows = data.listing && new Map(data.listing.map(([z, y, ...ends]) => [`${z}/${y}`, ends]));
+
 function exists(z, x, y) {
+  if (rows) return ((rows.get(`${z}/${y}`) ?? []).filter((end) => end <= x).length & 1) === 1;
   const n = 2 ** z;
   const lon = (k) => (k / n) * 360 - 180;
   const lat = (k) => (Math.atan(Math.sinh(Math.PI * (1 - (2 * k) / n))) * 180) / Math.PI;
