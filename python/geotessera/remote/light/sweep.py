@@ -97,8 +97,7 @@ class _Line:
         self.index = -1
         self.handle = -1
         self.waits_for = 0
-        self.limit = 0.0
-        self.since = time.monotonic()
+        self.limit = self.since = 0.0
         self.steps: Steps[None]
 
 
@@ -143,6 +142,7 @@ class Sweep:
         self._left: list[tuple[int, Begun | None]] = []
         self._unsent: list[int] = []
         self._opening = 0
+        self._held = 0.0
         self._over = self._has_turn = False
 
     def run(self) -> list[tuple[int, Begun | None]]:
@@ -201,7 +201,7 @@ class Sweep:
             raise UnreachableError("stopped")
 
     def _go_on(self) -> None:
-        looked = time.monotonic()
+        looked = self._now()
         while not self._over:
             self._check_stopped()
             if not self._queue:
@@ -212,19 +212,20 @@ class Sweep:
                     return
                 self._stopped.wait(patience)
                 continue
-            ready = self._selector.select(patience)
-            began = time.monotonic()
-            for key, _ in ready:
+            for key, _ in self._selector.select(patience):
                 self._advance(key.data)
-            now = time.monotonic()
-            if now - began > _TICK:
-                # Whoever takes the answers held this up: that is no silence of the server's.
-                for line in self._lines:
-                    line.since = min(line.since + now - began, now)
+            now = self._now()
             if now - looked > _TICK / 2:
                 looked = now
                 for line in [one for one in self._lines if now - one.since > one.limit]:
                     self._advance(line, TimeoutError("timed out"))
+
+    def _now(self) -> float:
+        """Return seconds of a clock that stands still while somebody takes an answer.
+
+        That others take their time is no silence of the server's.
+        """
+        return time.monotonic() - self._held
 
     # --- Connections -------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ class Sweep:
 
     def _advance(self, line: _Line, error: Exception | None = None) -> None:
         """Let a connection go on until it has to wait."""
-        line.since = time.monotonic()
+        line.since = self._now()
         try:
             wanted = line.steps.throw(error) if error else next(line.steps)
         except StopIteration:
@@ -354,7 +355,9 @@ class Sweep:
                 self._leave(index, broken)
                 return False
         reply.left = 0
+        taken = time.monotonic()
         self._arrived(index, reply, body)
+        self._held += time.monotonic() - taken
         return bool(reply.keeps)
 
     def _leave(self, index: int, outcome: OpenReply | Exception) -> None:
