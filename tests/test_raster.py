@@ -447,6 +447,13 @@ def test_failure_keeps_what_was_there(pair: list[Path], tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["o.tif"]
 
 
+@pytest.mark.parametrize("name", ["grid_0.00_0.05_2024.tif", "grid_999.95_0.05_2024.tif"])
+def test_names_that_are_no_tiles_are_names(name: str, tmp_path: Path) -> None:
+    data = noise(2, 5, 6)
+    merge_geotiffs([write(tmp_path / name, data)], tmp_path / "o.tif", UTM)
+    np.testing.assert_array_equal(read(tmp_path / "o.tif"), data)
+
+
 def test_onto_a_directory(pair: list[Path], tmp_path: Path) -> None:
     with pytest.raises((InputError, UnwritableDestination), match="directory"):
         merge_geotiffs(pair, tmp_path, UTM)

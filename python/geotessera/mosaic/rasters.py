@@ -103,8 +103,8 @@ class MosaicRaster:
             )
         if isinstance(descriptor, GeoTiff):
             found = geotiff_identity(descriptor.path)
-            if tile is None and found is not None:
-                tile = found.lon, found.lat
+            if tile is None and found is not None and cell_of_centre(found.lon, found.lat):
+                tile = found.lon, found.lat  # of another grid's name the cell is not known
             _check_north_up(raster)
             raster = replace(raster, identity=_file_identity(descriptor.path))
         return replace(raster, cell=_cell(tile), identity=raster.identity or repr(descriptor))
