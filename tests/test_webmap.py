@@ -24,7 +24,7 @@ from geotessera.errors import EmptySelectionError, FormatError, InputError
 from geotessera.mosaic.record import Record
 from geotessera.regions import Region
 from geotessera.webmap import build_tiles, check_zooms, read_scheme
-from geotessera.webmap.region import crs_of_region
+from geotessera.webmap.region_plan import crs_of_region
 from waiting import until
 
 SIDE = 256

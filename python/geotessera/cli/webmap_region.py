@@ -46,7 +46,7 @@ class RegionJob:
 
     def check(self) -> None:
         """Refuse what could only fail later."""
-        from geotessera.webmap.region import check_rgb
+        from geotessera.webmap.region_plan import check_rgb
 
         check_rgb(self.bands)
         if self.pca and (self.bands is not None or self.depth is not None):
@@ -159,7 +159,7 @@ def _open_store(output: Output, job: RegionJob) -> GeoTesseraZarr | None:
 def _from_store(
     output: Output, job: RegionJob, store: GeoTesseraZarr, picture: RegionPicture
 ) -> None:
-    from geotessera.webmap.region import check_rgb, plan_store
+    from geotessera.webmap.region_plan import check_rgb, plan_store
 
     plan = plan_store(
         store._zones,
@@ -179,7 +179,7 @@ def _from_tiles(
     """Make the picture of tiles, or of a store's cells."""
     from geotessera.mosaic.record import work_path
     from geotessera.supply.mosaics import TileSupply
-    from geotessera.webmap.region import check_rgb, plan_tiles
+    from geotessera.webmap.region_plan import check_rgb, plan_tiles
 
     work = job.embeddings_dir or work_path(picture.path, "_tiles")
     rasters = _rasters(output, job, where, work)

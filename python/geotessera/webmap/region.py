@@ -8,57 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geotessera.errors import EmptySelectionError, InputError
-from geotessera.mosaic.build import plan_region
-from geotessera.mosaic.clip import outline_in
 from geotessera.mosaic.write import write_mosaic
 from geotessera.raster import create_rgb
 from geotessera.stages import file_identity, save_stage, stage_matches
-from geotessera.stores.mosaic import plan_zones, region_grid
-from geotessera.stores.zones import checked_year
+from geotessera.webmap.region_plan import crs_of_region, resolution_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from geotessera.datasets import Dataset
     from geotessera.mosaic.plan import MosaicPlan
     from geotessera.mosaic.rasters import MosaicRaster
     from geotessera.mosaic.write import Supply
     from geotessera.regions import Region
-    from geotessera.stores.zones import StoreZones
     from geotessera.types import ProgressCallback
 
-__all__ = ["PICTURE", "RegionPicture", "check_rgb", "crs_of_region", "plan_store", "plan_tiles"]
+__all__ = ["PICTURE", "RegionPicture"]
 
 PICTURE, MARKER = "rgb_mosaic.tif", "rgb_mosaic.json"
 
 _SCHEMA = 3
 """Of what the digest is made; 2 is upstream's."""
-
-_ZONE_DEGREES = 12.0
-"""Wider regions are made in Web Mercator, narrower ones on the pixels of their UTM zone."""
-
-_METRES = 10.0
-
-
-def check_rgb(bands: Sequence[int] | None) -> list[int]:
-    """Return the three bands of red, green and blue, by default the first ones.
-
-    Raises
-    ------
-    InputError
-        (a `ValueError`) for another number of bands.
-    """
-    chosen = [0, 1, 2] if bands is None else list(bands)
-    if len(chosen) != 3:
-        raise InputError(
-            f"--bands needs exactly three bands, for red, green and blue; found {len(chosen)}"
-        )
-    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,64 +131,9 @@ class RegionPicture:
             rasters,
             self.path,
             crs=crs,
-            resolution=_METRES if crs != 3857 else None,
+            resolution=resolution_in(crs),
             region=region,
             clip=region.geometry is not None,
             progress=progress,
         )
         self.finish()
-
-
-def crs_of_region(region: Region) -> int:
-    """Return the EPSG code of a region's picture: its UTM zone, or Web Mercator if it is wide."""
-    west, south, east, north = region.bbox
-    width = east - west if west <= east else east + 360 - west
-    if width > _ZONE_DEGREES:
-        return 3857
-    lon = (west + width / 2 + 180) % 360
-    zone = min(int(lon // 6) + 1, 60)
-    return (32600 if south + north >= 0 else 32700) + zone
-
-
-def plan_store(
-    zones: StoreZones,
-    region: Region,
-    year: int,
-    bands: Sequence[int],
-    *,
-    depth: int | None = None,
-    dataset: Dataset | None = None,
-) -> MosaicPlan:
-    """Plan the bands of a region from a Zarr store, on the store's own pixels where possible."""
-    crs = crs_of_region(region)
-    grid = region_grid(zones, region.bbox, crs)
-    plan = plan_zones(
-        zones,
-        grid,
-        checked_year(year),
-        depth=depth,
-        bands=bands,
-        method="nearest" if crs != 3857 else "bilinear",
-        dataset=dataset,
-    )
-    if region.geometry is None:
-        return plan
-    return replace(plan, clip=outline_in(region.geometry, grid))
-
-
-def plan_tiles(rasters: Iterable[MosaicRaster], region: Region, bands: Sequence[int]) -> MosaicPlan:
-    """Plan the bands of a region from tiles."""
-    made = list(rasters)
-    if not made:
-        raise EmptySelectionError(f"no tiles in {region.name or tuple(region.bbox)}")
-    crs = crs_of_region(region)
-    return plan_region(
-        made,
-        region,
-        crs,
-        resolution=_METRES if crs != 3857 else None,
-        align=True,
-        clip=region.geometry is not None,
-        method="nearest" if crs != 3857 else "bilinear",
-        bands=bands,
-    )
