@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from geotessera.errors import FormatError, TruncatedError
 from geotessera.remote.objects.local import LocalReader
+from geotessera.remote.objects.reader import Suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,21 +193,23 @@ def _fetch(reader: ObjectReader, wanted: Sequence[tuple[ArraySpec, str]]) -> lis
         if error.passing:
             raise
         raise FormatError(f"a shard's index is cut off: {error}") from error
-    indexes = []
-    for at, (spec, key) in enumerate(wanted):
-        shape = _shape(spec)
-        if shape.at_end:
-            suffix = found[at]
-            data, version = (None, "") if suffix is None else suffix
-        else:
-            data, version = next(starts), ""
-        if data is None:
-            indexes.append(Index(None, ""))
-            continue
+    parts = {at: suffix for at, suffix in found.items() if suffix is not None}
+    for at, (spec, _) in enumerate(wanted):
+        if not _shape(spec).at_end and (data := next(starts)) is not None:
+            parts[at] = Suffix(data, "")
+    indexes = [Index(None, "")] * len(wanted)
+    # Those of one shape are checked together, on all cores.
+    for shape in dict.fromkeys(_shape(wanted[at][0]) for at in parts):
+        alike = [at for at in parts if _shape(wanted[at][0]) == shape]
         made = _native.shard_indexes(
-            [data], shape.entries, checked=shape.checked, at_end=shape.at_end
-        )[0]
-        indexes.append(_index(made, version, f"{reader.location}/{key}"))
+            [parts[at].data for at in alike],
+            shape.entries,
+            checked=shape.checked,
+            at_end=shape.at_end,
+        )
+        for at, one in zip(alike, made, strict=True):
+            name = f"{reader.location}/{wanted[at][1]}"
+            indexes[at] = _index(one, parts[at].version, name)
     return indexes
 
 

@@ -18,7 +18,7 @@ __all__ = ["READ", "WRITE", "Steps", "connect", "receive_body", "receive_head", 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 _HEAD_BYTES = 16 << 10
-_PIECE_BYTES = 64 << 10
+_PIECE_BYTES = 256 << 10
 _WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
 
 type Steps[T] = Generator[int, None, T]

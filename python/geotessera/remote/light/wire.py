@@ -24,7 +24,7 @@ class Headers(dict[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a header by its name in any case."""
-        return super().get(name.lower(), default)
+        return self[name] if name in self else super().get(name.lower(), default)
 
 
 def parse_head(head: bytes) -> tuple[int, Headers]:

@@ -128,6 +128,7 @@ class HttpReader(RemoteReader):
         if origin is None or origin.quiet_seconds > 0:
             return super()._sweep(wanted, arrived, stopped)
         urls = {key: self.url_of(key) for key in {one.key for one in wanted}}
+        places: dict[int, tuple[int, int, int]] = {}  # of answers whose bodies are on their way
 
         def length_of(index: int, reply: OpenReply) -> int | None:
             if not reply.is_simple:
@@ -136,17 +137,17 @@ class HttpReader(RemoteReader):
                 return reply.left
             one = wanted[index]
             found = _answered(reply, one.start, one.length)
-            return None if reply.status_code != 206 or found is None else found[1] - found[0]
+            if reply.status_code != 206 or found is None:
+                return None
+            places[index] = found
+            return found[1] - found[0]
 
         def take(index: int, reply: OpenReply, body: bytes) -> None:
-            self.traffic.add(1)
+            self.traffic.add(1, len(body) if reply.status_code == 206 else 0)
             if reply.status_code != 206:
                 arrived(index, None)
                 return
-            self.traffic.add(0, len(body))
-            found = answered_range(reply)
-            assert found is not None
-            begin, _, total = found
+            begin, _, total = places.pop(index)
             arrived(index, Part(body, begin, total, _version(reply, total)))
 
         def left(index: int, begun: Begun | None) -> Left:
