@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import shapely
+import shapely.geometry
 from shapely.affinity import translate
 from shapely.geometry import Polygon
 
@@ -159,6 +160,11 @@ def _part(code: str, sources: list[list[tuple[dict[str, Any], list[Polygon]]]]) 
     raise ValueError(f"no polygon of {owner} is {code}")
 
 
+def _covers(owner: dict[str, Any], part: dict[str, Any]) -> bool:
+    whole, own = (shapely.geometry.shape(one["geometry"]) for one in (owner, part))
+    return bool(whole.covers(own))
+
+
 def main(atlas: Path, iso: Path) -> None:
     """Write the outlines."""
     coarse, fine = (_shapes(atlas / f"countries-{scale}.json") for scale in ("50m", "10m"))
@@ -211,6 +217,10 @@ def main(atlas: Path, iso: Path) -> None:
             for p in shapely.get_parts(outline)
         ]
         feature["geometry"] = {"type": "MultiPolygon", "coordinates": coordinates}
+    for feature in features.values():
+        owner = feature["properties"].get("part_of")
+        if owner and not _covers(features[owner], feature):  # Bouvet, too small for Norway's
+            del feature["properties"]["part_of"]
     collection = {
         "type": "FeatureCollection",
         "features": sorted(features.values(), key=lambda one: one["properties"]["name"]),

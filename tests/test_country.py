@@ -201,9 +201,18 @@ def test_small_places_are_where_they_are(code, lon, lat):
 def test_parts_are_in_their_countries_too():
     features = {one["properties"]["name"]: one for one in country.country_features()}
     parts = [one for one in features.values() if "part_of" in one["properties"]]
-    assert len(parts) == 11
+    assert len(parts) == 10
     for part in parts:
-        if part["properties"]["iso_a2"] == "BV":  # too small for its country at 1:50m
-            continue
         whole = shapely.geometry.shape(features[part["properties"]["part_of"]]["geometry"])
         assert whole.covers(shapely.geometry.shape(part["geometry"])), part["properties"]
+
+
+def test_outlines_of_the_world_have_each_place_once():
+    outlines = [shapely.geometry.shape(one) for one in CountryLookup().outlines()]
+    twice = sum(one.area for one in outlines) - shapely.union_all(outlines).area
+    assert abs(twice) < 1e-3  # square degrees, of 21,000: where borders are rounded
+    everything = [shapely.geometry.shape(one["geometry"]) for one in country.country_features()]
+    assert shapely.union_all(everything).difference(shapely.union_all(outlines)).area < 1e-9
+    for feature in country.country_features():
+        place = shapely.geometry.shape(feature["geometry"]).representative_point()
+        assert sum(shapely.contains(one, place) for one in outlines) == 1

@@ -427,6 +427,27 @@ def test_globe_reads_out_tiles(globe: OpenPage) -> None:
     _year(globe, 0)
 
 
+def test_globe_names_parts_of_countries(globe: OpenPage) -> None:
+    page = globe.page
+    globe.look(-61.5, 16.2, 8)
+    globe.click(-61.65, 16.15)
+    page.wait_for_selector("#place strong:text-is('grid_-61.65_16.15')")
+    assert "Guadeloupe (France)" in page.inner_text("#place")
+    # The country is still the whole of it, as --country has it.
+    page.fill("#country", "FRA")
+    page.press("#country", "Enter")
+    page.wait_for_selector("#place strong:text-is('France')")
+    globe.settled()
+    west, _, east, _ = CountryLookup().get_bbox("France")
+    box = page.evaluate("geotesseraMap.getBounds().toArray().flat()")
+    assert box[0] < west < east < box[2]
+    marked = page.evaluate("geotesseraMap.getSource('mark').serialize().data.geometry.coordinates")
+    longitudes = [x for polygon in marked for ring in polygon for x, _ in ring]
+    assert min(longitudes) < -61
+    assert max(longitudes) > 55
+    assert globe.problems == []
+
+
 def test_globe_has_datasets(globe: OpenPage) -> None:
     page = globe.page
     page.select_option("#dataset", "v2_x")
@@ -445,6 +466,7 @@ def test_globe_has_datasets(globe: OpenPage) -> None:
 
 def test_globe_finds_countries_by_keyboard(globe: OpenPage) -> None:
     page = globe.page
+    page.fill("#country", "")
     page.focus("#country")
     page.keyboard.type("rw")
     page.keyboard.press("Enter")
@@ -586,15 +608,22 @@ def test_outlines_stay_near_the_bundled_ones() -> None:
 
     packed = json.loads(zlib.decompress(base64.b64decode(packed_countries(0.03, 0.005))))
     assert len(packed["countries"]) == len(country_features())
+
+    def polygons(country: dict[str, Any]) -> list[shapely.Polygon]:
+        paths = [
+            [np.cumsum(np.reshape(ring, (-1, 2)), axis=0) * packed["step"] for ring in rings]
+            for rings in country["rings"]
+        ]
+        return [shapely.Polygon(first, rest) for first, *rest in paths]
+
+    every = [one for country in packed["countries"] for one in polygons(country)]
+    sound = shapely.make_valid(np.array(every))
+    # Each place is drawn once; rounded to 0.005 degrees, borders may cross by so much.
+    assert shapely.area(sound).sum() - shapely.union_all(sound).area < 0.05
     for feature, country in zip(country_features(), packed["countries"], strict=True):
         outline = shapely.geometry.shape(feature["geometry"])
-        polygons = []
-        for rings in country["rings"]:
-            paths = [
-                np.cumsum(np.reshape(ring, (-1, 2)), axis=0) * packed["step"] for ring in rings
-            ]
-            polygons.append(shapely.Polygon(paths[0], paths[1:]))
-        drawn = shapely.MultiPolygon(polygons)
+        own = [one for one in packed["countries"] if one.get("partOf") == country["name"]]
+        drawn = shapely.MultiPolygon([one for part in (country, *own) for one in polygons(part)])
         # Of the area nearly all is left: what goes is at the edges.
         lost = shapely.symmetric_difference(shapely.make_valid(drawn), outline).area
         assert lost < 0.03 * outline.length, country["name"]

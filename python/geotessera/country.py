@@ -50,7 +50,8 @@ def country_features() -> list[dict[str, Any]]:
     """Return all countries as GeoJSON features, to be read only.
 
     In the order of their names, with properties ``name``, ``names`` (others), ``iso_a2``
-    and ``iso_a3`` (or None); ``part_of`` is the country whose outline has them too.
+    and ``iso_a3`` (or None); ``part_of`` is the country whose outline has them too: of such
+    features each is a part, in whole polygons, of another one.
     """
     return _features()
 
@@ -87,7 +88,8 @@ class CountryLookup:
 
     Natural Earth 1:50m outlines (1:10m of what is too small for it), which come with the
     package; nothing is downloaded. All codes of ISO 3166-1 are known. Territories with a code
-    of their own, such as Réunion, are part of their country's outline, too.
+    of their own that their country counts as its own are part of its outline too, ten of them:
+    Réunion is a country here, and in France.
 
     Parameters
     ----------
@@ -177,8 +179,13 @@ class CountryLookup:
         return geopandas.GeoDataFrame(row, geometry=[outline], crs="EPSG:4326")
 
     def outlines(self) -> list[dict[str, Any]]:
-        """Return the outlines of all countries as GeoJSON MultiPolygons."""
-        return [feature["geometry"] for feature in _features()]
+        """Return the outlines of the world as GeoJSON MultiPolygons, each place once.
+
+        Territories that are part of their country's outline are not there by themselves.
+        """
+        return [
+            feature["geometry"] for feature in _features() if "part_of" not in feature["properties"]
+        ]
 
     def list_countries(self) -> list[str]:
         """Return the names of all countries, in alphabetical order."""
