@@ -768,6 +768,17 @@ def test_looks_that_cannot_be(two: tuple[Path, list[MadeTile]], tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_drawn_is_not_fitted(
+    two: tuple[Path, list[MadeTile]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any) -> None:
+        raise AssertionError("hours of work")
+
+    monkeypatch.setattr(make_module, "fit", fit)
+    with pytest.raises(InputError, match="unknown method 'cubic'"):
+        picture(two[0], tmp_path / "p.tif", method="cubic")
+
+
 GOOD: dict[str, Any] = {
     "data": np.ones((4, 5, 3)),
     "crs": "EPSG:32631",

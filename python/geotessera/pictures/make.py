@@ -18,7 +18,7 @@ from geotessera.mosaic.extent import check_filled, check_room
 from geotessera.mosaic.grids import crs_code, grid_around
 from geotessera.mosaic.placement import on_whole_pixels
 from geotessera.mosaic.rasters import check_alike, check_output
-from geotessera.mosaic.reach import reach_of, source_window
+from geotessera.mosaic.reach import source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
 from geotessera.pca.fit import check_components
 from geotessera.pictures.arrays import ArrayRaster
@@ -175,9 +175,10 @@ def make_picture(
     tell = _Steps(progress)
     grid = _grid(rasters, crs, resolution, region)
     check_room(grid, Path(output))
-    if region is None:
-        check_filled(grid, (reach_of(grid, raster.grid) for raster in rasters))
     parts = _parts(rasters, grid if region is not None else None, mask_water)
+    planned = plan_like(parts, grid, clip=region if clip else None, method=method)
+    if region is None:
+        check_filled(grid, planned.reaches)
     if model is not None:
         check_model(model, rasters[0].band_count, provenance)
     else:
@@ -188,7 +189,8 @@ def make_picture(
     scores = [_projected(part, model) for part in parts]
     if model.stretch is None or look is not None:
         model, scores = _balanced(parts, scores, model, chosen, tell.step(1))
-    plan = plan_like(scores, grid, clip=region if clip else None, method=method)
+    drawn = dict(zip(map(id, parts), scores, strict=True))
+    plan = replace(planned, rasters=tuple(drawn[id(part)] for part in planned.rasters))
     if method == "bilinear":
         plan = replace(on_whole_pixels(plan), exact=False)  # nobody sees a thousandth of a pixel
     report = PictureReport(plan, model)
