@@ -16,6 +16,7 @@ from geotessera import GeoTessera, GeoTesseraZarr
 from geotessera.country import CountryLookup
 from geotessera.registry import Registry, find_dataset, tile_to_bounds
 from geotessera.testing import SampleStore
+from geotessera.testing.server import LoopbackServer
 from geotessera.tiles import tile_for_coord
 
 if TYPE_CHECKING:
@@ -133,6 +134,34 @@ def test_metadata_tells_a_tile_that_ends_early_from_no_tile(client: GeoTessera) 
     }  # fmt: skip
     assert metadata[1] is None
     assert "error" not in metadata[2]
+
+
+# --- Progress --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fetch_embedding", "download_tile"])
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_progress_goes_from_none_to_all(
+    small_world: SampleWorld, tmp_path: Path, method: str, scheme: str
+) -> None:
+    """What divides by the total must not fail, and a bar must get to its end."""
+    one = small_world.tile(*POINTS[0])
+    with LoopbackServer(small_world.root("B")) as server:
+        base = server.url if scheme == "http" else small_world.root("B").as_uri()
+        client = GeoTessera(base_url=base, cache_dir=tmp_path, embeddings_dir=tmp_path / "here")
+        seen: list[tuple[int, int, str]] = []
+        for _ in range(2):  # the second time there is nothing to do
+            getattr(client, method)(*POINTS[0], 2024, lambda *report: seen.append(report))
+        refreshed: list[float] = []
+        getattr(client, method)(
+            *POINTS[0], 2024, lambda done, total, _: refreshed.append(done / total), refresh=True
+        )
+    assert seen[0][0] == 0
+    assert seen[0][1] >= one.sizes[0] + one.sizes[1]  # a landmask's is not always published
+    assert seen[-1][:2] == (sum(one.sizes), sum(one.sizes))
+    assert [report[0] for report in seen] == sorted(report[0] for report in seen)
+    assert {type(report[2]) for report in seen} == {str}
+    assert (refreshed[0], refreshed[-1]) == (0, 1)
 
 
 # --- Names -----------------------------------------------------------------------------------

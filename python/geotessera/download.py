@@ -115,15 +115,23 @@ def download_tile(
     if not group.files:
         return []
     label_dataset_dir(directory, registry.version, registry.variant)
+    files: list[Transferred] | None = None
     for result in transfer(
-        [group], jobs=jobs, progress=progress, verify=registry.verifies, stop=stop
+        [group],
+        jobs=jobs,
+        progress=progress,
+        total=sum(request.size or 0 for request in group.files),
+        verify=registry.verifies,
+        stop=stop,
     ):
         if result.error is not None:
             raise result.error
         for done in result.files:
             record(done, directory)
-        return result.files
-    raise TileError(f"the download of {_name(tile)} was stopped")
+        files = result.files
+    if files is None:
+        raise TileError(f"the download of {_name(tile)} was stopped")
+    return files
 
 
 def _name(tile: TileId) -> str:

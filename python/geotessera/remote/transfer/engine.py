@@ -64,8 +64,9 @@ def transfer(
     jobs : int, optional
         Connections at once; see `connections.check_jobs`.
     progress : callable, optional
-        Called in the caller's thread with (bytes done, bytes in all, text): at the start,
-        about ten times a second while results are waited for, and at the end.
+        Called in the caller's thread with (bytes done, bytes in all, text): with none done as
+        soon as it is known how many there are, about ten times a second while results are
+        waited for, and at the end. Never with none in all: callers divide by it.
     total : int, optional
         Bytes of all groups, if they are known before the groups are.
     policy : RetryPolicy, optional
@@ -139,6 +140,7 @@ class _Engine:
         self._expected = 0
         self._label = ""
         self._next_report = 0.0
+        self._has_reported = False
         self.moved = time.monotonic()
 
     # --- The caller's thread -----------------------------------------------------------------
@@ -218,12 +220,19 @@ class _Engine:
         now = time.monotonic()
         if self._progress is None or (now < self._next_report and not at_end):
             return
-        self._next_report = now + TICK
         with self.lock:
             done = self._finished_bytes + sum(
                 file.received for group in self._open.values() for file in group.files
             )
             total = done if at_end else max(self._total_hint, self._expected, done)
+        if not total:
+            return
+        self._next_report = now + TICK
+        if not self._has_reported:
+            self._has_reported = True
+            self._progress(0, total, self._label)
+            if not at_end:
+                return
         self._progress(done, total, self._label)
 
     def _check_stall(self) -> None:
