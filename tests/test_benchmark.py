@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotessera.benchmark import machine, peers, session
+from geotessera.benchmark import machine, object_server, peers, session
 from geotessera.benchmark.limits import Measured, limits
 from geotessera.benchmark.model import OURS, Bound, Call, Operation, Target
 from geotessera.benchmark.operations import OPERATIONS, select
@@ -366,6 +367,37 @@ def test_nobody_is_looked_for_where_nobody_is_wanted(
     assert set(found) == {"numpy"}
     assert found["numpy"].python == sys.executable
     assert found["numpy"].version == np.__version__
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its interpreters are no scripts")
+@pytest.mark.parametrize("python", ["exit 3", "echo hello", "echo", "no script", None])
+def test_half_an_environment_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None
+) -> None:
+    for name in ("upstream", "libraries"):
+        path = tmp_path / name / "bin" / "python"
+        path.parent.mkdir(parents=True)
+        if python is None:
+            path.symlink_to(tmp_path / "gone")
+        else:
+            path.write_text("" if python == "no script" else f"#!/bin/sh\n{python}\n")
+            path.chmod(0o755 if path.stat().st_size else 0o644)
+    monkeypatch.setattr(peers, "PEERS", [one for one in PEERS if one.name in ("upstream", "numpy")])
+    found = find_peers(tmp_path)
+    assert {name: one.python for name, one in found.items()} == {"numpy": sys.executable}
+
+
+def test_a_client_that_went_away_is_not_answered(tmp_path: Path) -> None:
+    class Closing(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return True
+
+    (tmp_path / "file").write_bytes(b"some")
+    traffic = dict.fromkeys(("requests", "sent", "data_requests"), 0)
+    server = object_server.Server(tmp_path, 0.0, traffic)
+    server.connection_made(Closing())
+    server.answer(b"GET /file HTTP/1.1")  # a closing transport takes no more
+    assert set(traffic.values()) == {0}
 
 
 # --- Reports ---------------------------------------------------------------------------------

@@ -53,7 +53,9 @@ class Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self.latency, self.answer, head)
 
     def answer(self, head: bytes) -> None:
-        """Answer one request."""
+        """Answer one request, unless the client went away meanwhile."""
+        if self.transport.is_closing():
+            return
         line, *fields = head.split(b"\r\n")
         method, target, _ = line.split(b" ", 2)
         headers = {

@@ -110,9 +110,11 @@ def _library(peer: _Peer, directory: Path | None) -> Installed | None:
     )
     for python in pythons:
         answer = _ask([str(python), "-P", "-c", code]) if python.exists() else None
-        if answer:
-            version = json.loads(answer.splitlines()[-1])
-            return Installed(peer.name, peer.title, version, str(python))
+        try:
+            version = json.loads((answer or "").splitlines()[-1])
+        except (LookupError, ValueError):  # half an environment says anything
+            continue
+        return Installed(peer.name, peer.title, str(version), str(python))
     return None
 
 
