@@ -1,4 +1,4 @@
-"""Blocks of pixels as something to look at: colours, and axes of matplotlib."""
+"""Blocks of pixels as something to look at: colours, axes of matplotlib, and in a notebook."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from geotessera import _native
 from geotessera.errors import BandError, InputError
+from geotessera.notebook import card, picture
+from geotessera.sizes import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +20,16 @@ if TYPE_CHECKING:
 
     from geotessera.types import Block, GridSpec
 
-__all__ = ["plot", "rgb"]
+__all__ = ["html", "plot", "rgb"]
 
 _LARGEST = 2000
 """Pixels a side that are drawn; a screen shows no more."""
+
+_THUMBNAIL = 160
+"""Pixels a side of what notebooks show."""
+
+_UNREAD = 64_000_000
+"""Bytes of a file's pixels beyond which nothing is shown: they would have to be read."""
 
 
 class _Stretch(Protocol):
@@ -124,6 +132,39 @@ def _bands(bands: Any, count: int, wanted: int | None = None) -> list[int]:
     return chosen
 
 
+def html(block: Block) -> str:
+    """Describe a block in a notebook, with a thumbnail of what is in memory."""
+    rows, columns = block.grid.height, block.grid.width
+    left, bottom, right, top = block.grid.bounds
+    known = block.provenance
+    thumbnail = _thumbnail(block)
+    return card(
+        f"{type(block).__name__}: {rows} × {columns} pixels × {block.band_count} bands",
+        {
+            "values": f"{block.values.dtype}, {block.layout}",
+            "scales": None if block.scales is None else " × ".join(map(str, block.scales.shape)),
+            "CRS": block.grid.crs_name[:200],
+            "bounds": f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g}",
+            "memory": format_bytes(block.values.nbytes + getattr(block.scales, "nbytes", 0)),
+            "dataset": f"{known.version} {known.variant or ''}" if known.version else None,
+            "year": known.year,
+            "source": known.source,
+        },
+        picture(thumbnail, "the pixels") if thumbnail is not None else "",
+    )
+
+
+def _thumbnail(block: Block) -> NDArray[np.uint8] | None:
+    """Return every n-th pixel as colours, or None where there is nothing to see."""
+    base: object = block.values
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    if not block.values.size or (base is not None and block.values.nbytes > _UNREAD):
+        return None
+    small = _thinned(block, _THUMBNAIL, centred=False)
+    return rgb(small, (0, 1, 2) if block.band_count >= 3 else (0, 0, 0), alpha=True)
+
+
 def plot(
     block: Block,
     ax: Axes | None = None,
@@ -137,7 +178,7 @@ def plot(
     """Draw a block; see `geotessera.types.Block.plot`."""
     import matplotlib.pyplot as plt
 
-    thin = _thinned(block)
+    thin = _thinned(block, _LARGEST)
     image: NDArray[Any]
     if model is None and not isinstance(bands, tuple | list | np.ndarray | range):
         image = planes(thin, _bands([bands], block.band_count))[..., 0]
@@ -172,15 +213,15 @@ def _extent(grid: GridSpec) -> tuple[float, float, float, float]:
     return left, left + a * grid.width, top + e * grid.height, top
 
 
-def _thinned(block: Block) -> Block:
-    """Return every n-th pixel of a block that is larger than what a screen shows."""
+def _thinned(block: Block, most: int, *, centred: bool = True) -> Block:
+    """Return every n-th pixel of a block that has more than so many a side."""
     from dataclasses import replace
 
     height, width = block.grid.height, block.grid.width
-    step = -(-max(height, width) // _LARGEST)
+    step = -(-max(height, width) // most)
     if step == 1:
         return block
-    rows, cols = slice(step // 2, None, step), slice(step // 2, None, step)
+    rows = cols = slice(step // 2 if centred else 0, None, step)
     chw = block.layout == "chw"
     values = block.values[:, rows, cols] if chw else block.values[rows, cols]
     scales = block.scales

@@ -9,7 +9,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, SupportsIndex
 
 from geotessera.errors import InputError
-from geotessera.sizes import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,26 +232,9 @@ class Block:
 
     def _repr_html_(self) -> str:
         """Describe the block in a notebook, with a thumbnail of what is in memory."""
-        from geotessera.notebook import card, picture
+        from geotessera.blockview import html
 
-        rows, columns = self.grid.height, self.grid.width
-        left, bottom, right, top = self.grid.bounds
-        known = self.provenance
-        thumbnail = _thumbnail(self)
-        return card(
-            f"{type(self).__name__}: {rows} × {columns} pixels × {self.band_count} bands",
-            {
-                "values": f"{self.values.dtype}, {self.layout}",
-                "scales": None if self.scales is None else " × ".join(map(str, self.scales.shape)),
-                "CRS": self.grid.crs_name[:200],
-                "bounds": f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g}",
-                "memory": format_bytes(self.values.nbytes + getattr(self.scales, "nbytes", 0)),
-                "dataset": f"{known.version} {known.variant or ''}" if known.version else None,
-                "year": known.year,
-                "source": known.source,
-            },
-            picture(thumbnail, "the pixels") if thumbnail is not None else "",
-        )
+        return html(self)
 
     def rgb(
         self,
@@ -347,38 +329,6 @@ class Block:
             limits=limits,
             **imshow,
         )
-
-
-_THUMBNAIL = 160
-"""Pixels a side of what notebooks show."""
-
-_UNREAD = 64_000_000
-"""Bytes of a file's pixels beyond which nothing is shown: they would have to be read."""
-
-
-def _thumbnail(block: Block) -> NDArray[np.uint8] | None:
-    """Return every n-th pixel as colours, or None where there is nothing to see."""
-    import numpy as np
-
-    base: object = block.values
-    while base is not None and not isinstance(base, np.memmap):
-        base = getattr(base, "base", None)
-    rows, columns = block.grid.height, block.grid.width
-    if not (rows and columns and block.band_count) or (
-        base is not None and block.values.nbytes > _UNREAD
-    ):
-        return None
-    step = -(-max(rows, columns) // _THUMBNAIL)
-    few = (slice(None, None, step), slice(None, None, step))
-    at = (*few, slice(None)) if block.layout == "hwc" else (slice(None), *few)
-    values, scales = block.values[at], block.scales
-    if scales is not None:
-        scales = scales[few] if scales.ndim == 2 else scales[at]
-    grid = GridSpec(
-        block.grid.epsg_or_wkt, block.grid.transform, -(-rows // step), -(-columns // step)
-    )
-    small = Block(values, scales, grid, block.layout, block.nodata)
-    return small.rgb((0, 1, 2) if block.band_count >= 3 else (0, 0, 0), alpha=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
