@@ -294,11 +294,8 @@ class GeoTesseraZarr:
         YearError
             (a `KeyError` and a `ValueError`) if the place's zone does not have the year.
         """
-        values, status = self._sample(
-            _one_point(lon, lat), year, cross_zone=cross_zone, search_px=search_px, quiet=True
-        )
-        found = Status(int(status[0]))
-        return (values[0] if found is Status.VALID else None), _NAMES[found]
+        vector, status = self._sample_one(lon, lat, year, cross_zone, search_px)
+        return (vector if status is Status.VALID else None), _NAMES[status]
 
     def sample_at(
         self,
@@ -313,11 +310,18 @@ class GeoTesseraZarr:
 
         Parameters and errors are those of `probe`.
         """
-        values, _ = self._sample(
-            _one_point(lon, lat), year, cross_zone=cross_zone, search_px=search_px, quiet=True
+        return self._sample_one(lon, lat, year, cross_zone, search_px)[0]
+
+    def _sample_one(
+        self, lon: float, lat: float, year: int, cross_zone: bool, search_px: int
+    ) -> tuple[NDArray[np.float32], Status]:
+        import numpy as np
+
+        point = np.array([[float(lon), float(lat)]])  # None is no place, where NumPy has NaN
+        values, status = self._sample(
+            point, year, cross_zone=cross_zone, search_px=search_px, quiet=True
         )
-        row: NDArray[np.float32] = values[0]
-        return row
+        return values[0], Status(int(status[0]))
 
     @overload
     def sample_points(
@@ -799,9 +803,3 @@ def _url(given: Any, store: EmbeddingStore) -> str:
     if isinstance(given, str | Path):
         return str(given).rstrip("/") or "/"
     return store.location
-
-
-def _one_point(lon: float, lat: float) -> NDArray[np.float64]:
-    import numpy as np
-
-    return np.array([[float(lon), float(lat)]])  # None is no place, where NumPy has NaN
