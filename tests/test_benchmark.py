@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -434,6 +434,14 @@ def test_results_come_back_from_json_as_they_were(results: Results, tmp_path: Pa
     results.save(path)
     assert Results.load(path) == results
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_every_name_of_the_document_is_explained() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("### What `report.json` holds")
+    section = rest.partition("\n## ")[0]
+    names = {one.name for kind in (Results, Outcome, Run, Measured) for one in fields(kind)}
+    assert {name for name in names - {"name"} if f"`{name}`" not in section} == set()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0}', '{"format": 1, "odd": 2}'])
