@@ -105,6 +105,13 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def overlap(self, other: Window) -> Window | None:
+        """Return the pixels that both windows have, or None."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = min(self.row + self.height, other.row + other.height) - row
+        width = min(self.col + self.width, other.col + other.width) - col
+        return Window(row, col, height, width) if height > 0 and width > 0 else None
+
 
 _crs_lock = threading.Lock()
 

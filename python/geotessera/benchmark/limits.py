@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geotessera.benchmark.machine import processors
 from geotessera.benchmark.model import Server
 from geotessera.benchmark.process import TaskError, run_task
 from geotessera.benchmark.servers import serving
+from geotessera.benchmark.tasks.shared import processors
 from geotessera.benchmark.units import rate_text
 
 if TYPE_CHECKING:

@@ -11,17 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import geotessera
+from geotessera.benchmark.tasks.shared import processors
 
-__all__ = ["code_digest", "describe", "load", "processors"]
+__all__ = ["code_digest", "describe", "load"]
 
 PACKAGE = Path(geotessera.__file__).parent
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load() -> float:

@@ -16,7 +16,7 @@ from geotessera.mosaic.clip import covers_nothing, inside
 from geotessera.mosaic.lattices import SQUARE
 from geotessera.mosaic.opener import Opener
 from geotessera.mosaic.places import lonlat, needs_lattices, position
-from geotessera.mosaic.reach import overlap, source_window
+from geotessera.mosaic.reach import source_window
 from geotessera.sampling import has_exact_projection
 from geotessera.sources.base import check_window
 from geotessera.types import Block, MosaicSource, QuantizedRaster, Window
@@ -195,7 +195,7 @@ def _parts(window: Window, size: int) -> Iterator[Window]:
     """Yield the parts of a window in squares that are anchored at the grid's first pixel."""
     for row in range(window.row // size * size, window.row + window.height, size):
         for col in range(window.col // size * size, window.col + window.width, size):
-            part = overlap(window, Window(row, col, size, size))
+            part = window.overlap(Window(row, col, size, size))
             assert part is not None  # the ranges touch the window
             yield part
 
@@ -306,7 +306,7 @@ class _Need:
         cls, plan: MosaicPlan, at: int, part: Window, opener: Opener, mapped: bool
     ) -> _Need | None:
         raster = plan.rasters[at]
-        touched = overlap(part, plan.reaches[at])
+        touched = part.overlap(plan.reaches[at])
         window = touched and source_window(plan.grid, touched, raster.grid)
         if touched is None or window is None:
             return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import EmptySelectionError, InputError
 from geotessera.mosaic.rasters import MosaicRaster, check_alike
-from geotessera.mosaic.reach import overlap, reach_of
+from geotessera.mosaic.reach import reach_of
 from geotessera.sizes import format_bytes
 from geotessera.sources.base import check_bands
 from geotessera.types import GridSpec, Method, Provenance, Window
@@ -217,7 +217,7 @@ class MosaicPlan:
         size = self.block
         for row in range(part.row // size * size, part.row + part.height, size):
             for col in range(part.col // size * size, part.col + part.width, size):
-                cut = overlap(part, Window(row, col, size, size))
+                cut = part.overlap(Window(row, col, size, size))
                 assert cut is not None  # the ranges touch the window
                 yield cut
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["holds_pole", "mesh", "overlap", "reach_of", "shares_axes", "source_window"]
+__all__ = ["holds_pole", "mesh", "reach_of", "shares_axes", "source_window"]
 
 _MARGIN = 2.0
 """Pixels added on each side: half for bilinear neighbours, the rest for curved edges."""
@@ -28,14 +28,6 @@ _PART = 32
 """Pixels between the points along an edge: curved by far less than the margin between them."""
 
 _MOST_PARTS = 2048
-
-
-def overlap(one: Window, other: Window) -> Window | None:
-    """Return the pixels that two windows share, or None."""
-    row, col = max(one.row, other.row), max(one.col, other.col)
-    height = min(one.row + one.height, other.row + other.height) - row
-    width = min(one.col + one.width, other.col + other.width) - col
-    return Window(row, col, height, width) if height > 0 and width > 0 else None
 
 
 def shares_axes(grid: GridSpec, raster: GridSpec) -> bool:
@@ -102,7 +94,7 @@ def _box(
     u, v = (unwrapped - left) / a, (down - top) / e
     if unwrapped is not across and _goes_round(unwrapped, to):
         u = np.array([0.0, to.width])
-    return overlap(_outward(u, v), everything)
+    return _outward(u, v).overlap(everything)
 
 
 def _goes_round(x: NDArray[np.float64], grid: GridSpec) -> bool:

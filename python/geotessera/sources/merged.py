@@ -68,7 +68,7 @@ class MergedArray:
         """Read a window of one year; see `ZarrArray.read`."""
         if out is None:
             out = self._empty((window.height, window.width), bands, scales)
-        cuts = [(part, cut) for part in self._of(step) if (cut := _overlap(part.place, window))]
+        cuts = [(part, cut) for part in self._of(step) if (cut := part.place.overlap(window))]
         if [cut for _, cut in cuts] != [window]:
             out[...] = self._fill(scales)
         for part, cut in cuts:
@@ -140,10 +140,3 @@ class MergedArray:
 
     def _fill(self, scales: Any) -> float:
         return self.spec.fill if scales is None else np.nan
-
-
-def _overlap(one: Window, other: Window) -> Window | None:
-    row, col = max(one.row, other.row), max(one.col, other.col)
-    height = min(one.row + one.height, other.row + other.height) - row
-    width = min(one.col + one.width, other.col + other.width) - col
-    return Window(row, col, height, width) if height > 0 and width > 0 else None

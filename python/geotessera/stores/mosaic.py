@@ -24,7 +24,6 @@ from geotessera.mosaic import (
     grid_of_bounds,
     project_bbox,
 )
-from geotessera.mosaic.reach import overlap
 from geotessera.mosaic.transforms import transform
 from geotessera.region_mosaic import bbox_of
 from geotessera.sources.base import RasterSource, check_window
@@ -277,10 +276,8 @@ class _Rasters:
         west, south = cell[0] / 10, cell[1] / 10
         box = BBox(west, south, west + 0.1, south + 0.1)
         row, col, height, width = pixels_round_bounds(zone.grid, zone_bounds(box, zone.number))
-        window = overlap(
-            Window(row - _MARGIN, col - _MARGIN, height + 2 * _MARGIN, width + 2 * _MARGIN),
-            Window(0, 0, zone.grid.height, zone.grid.width),
-        )
+        wide = Window(row - _MARGIN, col - _MARGIN, height + 2 * _MARGIN, width + 2 * _MARGIN)
+        window = wide.overlap(Window(0, 0, zone.grid.height, zone.grid.width))
         return None if window is None else self._raster(zone, window, cell)
 
     def _raster(self, zone: ZarrZone, window: Window, cell: tuple[int, int] | None) -> MosaicRaster:

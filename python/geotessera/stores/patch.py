@@ -10,7 +10,7 @@ import numpy as np
 from geotessera import _native
 from geotessera.errors import EmptySelectionError, InputError, ResamplingError
 from geotessera.mosaic import crs_code, render
-from geotessera.mosaic.reach import overlap, source_window
+from geotessera.mosaic.reach import source_window
 from geotessera.mosaic.transforms import transform
 from geotessera.stores.mosaic import plan_zones
 from geotessera.stores.zones import StoreZones, checked_year, natural_zones
@@ -173,7 +173,7 @@ def _lies_within(zone: ZarrZone, lon: float, lat: float, size: int) -> bool:
 
 
 def _copied(source: ZarrSource, window: Window, bands: Sequence[int] | None) -> NDArray[np.float32]:
-    part = overlap(window, Window(0, 0, source.grid.height, source.grid.width))
+    part = window.overlap(Window(0, 0, source.grid.height, source.grid.width))
     if part == window:
         return source.read_float(window, bands)
     count = source.band_count if bands is None else len(bands)
@@ -248,7 +248,7 @@ def _warped(plan: MosaicPlan, resampling: Any) -> NDArray[np.float32]:
             window.height + 2 * _WARP_MARGIN,
             window.width + 2 * _WARP_MARGIN,
         )
-        part = overlap(wide, Window(0, 0, raster.grid.height, raster.grid.width))
+        part = wide.overlap(Window(0, 0, raster.grid.height, raster.grid.width))
         block: Any = source.read(part, plan.bands)
         pixels = np.ascontiguousarray(block.dequantize().transpose(2, 0, 1))
         warped = np.full((plan.band_count, grid.height, grid.width), np.nan, np.float32)

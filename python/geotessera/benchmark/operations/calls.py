@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geotessera.benchmark.machine import processors
 from geotessera.benchmark.model import OURS, Call
+from geotessera.benchmark.tasks.shared import processors
 
 __all__ = ["by_threads", "pair"]
 
