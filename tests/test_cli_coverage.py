@@ -160,7 +160,12 @@ def test_people_read_tables_with_verbose(registry: Path, tmp_path: Path) -> None
     assert f"in all: {len(TILES) - 50:,}" in result.stdout
     assert "In the region" in result.stdout
     assert "no tiles of 2019, only of 2023-2024" in result.stderr
-    assert "--country FR --year 2019" in result.stdout
+    assert (
+        "geotessera download --country FR --dataset-version v1.1 --dataset-variant cambridge "
+        "--output tiles/" in result.stdout
+    )
+    result = run(*local(registry), "-o", tmp_path, "--country", "FR", "--year", 2023)
+    assert "--country FR --year 2023 --dataset-version v1.1" in result.stdout
 
 
 # --- Regions ------------------------------------------------------------------------------

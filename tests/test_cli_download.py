@@ -462,10 +462,23 @@ def test_without_output_there_must_be_dry_run(download: Command) -> None:
 def test_an_output_that_cannot_be_written_ends_the_run(download: Command, tmp_path: Path) -> None:
     download.out = tmp_path / "file"
     download.out.write_text("in the way")
-    result = download("--format", "npy")
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    for words in (["--format", "npy"], ["--source", "tiles"], []):
+        result = download(*words)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: cannot write here ({download.out} is not a dir")
+        assert result.stdout == ""  # nothing was begun
     assert download.out.read_text() == "in the way"
+
+
+def test_the_command_that_checks_can_be_pasted(download: Command, tmp_path: Path) -> None:
+    download.out = tmp_path / "two words"
+    result = download("--format", "npy", "--tile", "23.95,83.65", region=None)
+    assert f"geotessera verify '{download.out}'" in result.stdout
+    assert "SUCCESS: 1 tile, 3 new files, " in result.stdout
+    once = download("--source", "tiles", "--tile", "23.95,83.65", region=None).stdout
+    assert "SUCCESS: 1 GeoTIFF exported, 0 skipped" in once
+    again = download("--source", "tiles", "--tile", "23.95,83.65", region=None).stdout
+    assert "SUCCESS: the GeoTIFF exists already" in again
 
 
 def test_a_server_that_is_not_there_is_one_line(download: Command) -> None:

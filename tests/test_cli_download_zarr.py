@@ -268,6 +268,7 @@ def test_errors_are_one_line_and_code_1(
     assert last.startswith("Error: ")
     for part in says:
         assert part in last
+    assert result.stdout == ""  # no table of what then is not done
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -397,7 +397,8 @@ def test_leftovers_of_another_dataset_are_not_used(mosaic: Command) -> None:
     [
         ([], {"out": None}, 1, "--output is needed"),
         ([], {"region": None}, 1, "a region is required"),
-        ([], {"out": "m.png"}, 2, "needs a name that ends in"),
+        ([], {"out": "m.png"}, 2, "--format tiff needs a name that ends in .tif or .tiff"),
+        ([], {"out": f"{'n' * 300}.tif"}, 1, "File name too long"),
         (["--format", "zarr"], {}, 2, "needs a name that ends in"),
         (["--quantized", "--resampling", "bilinear"], {}, 2, "--quantized copies pixels"),
         (["--like", "a.tif", "--crs", "EPSG:3035"], {}, 2, "--like gives the whole grid"),

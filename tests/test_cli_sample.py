@@ -385,3 +385,10 @@ def test_an_output_directory_that_cannot_be_written_is_found_first(
     assert result.exit_code == 1
     assert "file" in result.stderr
     assert "missing.csv" not in result.stderr
+    for name, why in (("d.csv", "is a directory"), (f"{'n' * 300}.csv", "too long")):
+        (tmp_path / "d.csv").mkdir(exist_ok=True)
+        result = sample(tmp_path / "missing.csv", tmp_path / name)
+        assert result.exit_code == 1
+        assert why in result.stderr
+        assert name in result.stderr
+        assert "missing.csv" not in result.stderr

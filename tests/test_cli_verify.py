@@ -139,6 +139,18 @@ def test_another_dataset_is_refused_when_it_is_named(world: SampleWorld, tmp_pat
     assert "cannot be interchanged" in named.stderr
 
 
+@pytest.mark.parametrize("words", [[], ["--json"], ["--no-registry"]])
+def test_nothing_to_verify_is_no_success(
+    world: SampleWorld, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    line = ["verify", str(tmp_path / "empty"), "--base-url", str(world.root("B")), *words]
+    result = CliRunner().invoke(cli.app, line)
+    assert result.exit_code == 1
+    assert "there is nothing to verify in" in result.output
+    assert "SUCCESS" not in result.output
+
+
 @pytest.mark.parametrize("name", ["nowhere", "file"])
 def test_not_a_directory_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

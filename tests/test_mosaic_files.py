@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from geotessera.mosaic import write as writing
 from geotessera.mosaic.geotiffs import scales_path
 from geotessera.mosaic.record import Record
 from geotessera.mosaic.write import write_mosaic
+from geotessera.sizes import parse_size
 from geotessera.sources import NpyTile
 from geotessera.tiff.codecs import COMPRESSIONS, Codec
 from geotessera.types import Block, Provenance, Window
@@ -480,6 +482,17 @@ def test_options_that_cannot_be_used(
     with pytest.raises(InputError, match=says):
         write_mosaic(plan, tmp_path / "m.tif", **how)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_that_is_too_small_says_which_is_not(
+    plan: MosaicPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geotessera.mosaic.budget.resident", lambda: 123_456_789)
+    with pytest.raises(InputError) as caught:
+        write_mosaic(plan, tmp_path / "m.tif", memory=parse_size("100MB"))
+    found = re.fullmatch(r"memory: 100 MB is too .* needs (\d+ MB)", str(caught.value))
+    assert found is not None
+    write_mosaic(plan, tmp_path / "m.tif", memory=parse_size(found[1]))
 
 
 def test_a_directory_is_not_replaced_by_a_file(plan: MosaicPlan, tmp_path: Path) -> None:

@@ -161,7 +161,10 @@ def test_check_target_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.parametrize(("name", "number"), [("", EISDIR), ("n" * 300, ENAMETOOLONG)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("", EISDIR), ("n" * 300, ENAMETOOLONG), ("not/yet/" + "n" * 300, ENAMETOOLONG)],
+)
 def test_check_target_finds_names_that_no_file_can_have(
     tmp_path: Path, name: str, number: int
 ) -> None:

@@ -207,7 +207,7 @@ def variant_note(version_norm: str, fmt: str) -> str | None:
     return (
         f"{fmt} reads dataset {version_norm}-{chosen}, while the default variant of "
         f"{version_path(version_norm)} is {usual}; embeddings of the two do not interoperate. "
-        f"Pass dataset_variant={chosen!r} to choose it explicitly."
+        f"Pass dataset_variant={chosen!r} (--dataset-variant {chosen}) to choose it explicitly."
     )
 
 

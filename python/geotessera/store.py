@@ -191,9 +191,10 @@ class GeoTesseraZarr:
         self.n_bands = self.store.n_bands
         self.depths: dict[int, str] = dict(self.store.depths)
         self.years: list[int] = list(self.store.years)
+        count = len(self._zones.numbers)
         logger.info(
-            "Opened %s: %d zones, years %s, %d bands",
-            self.url, len(self._zones.numbers), self.years, self.n_bands,
+            "Opened %s: %d zone%s, years %s, %d bands",
+            self.url, count, "s" * (count != 1), self.years, self.n_bands,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -153,10 +153,10 @@ def _picture_path(output: Path) -> Path:
 
 
 def _check_target(picture: Path) -> None:
-    from geotessera.remote.partfile import check_writable
+    from geotessera.remote.partfile import check_target
 
     # Before anything is read, which may take a while.
-    check_writable(picture.parent)
+    check_target(picture)
 
 
 def _color(text: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geotessera.cli.errors import describe
-from geotessera.datasets import normalize_version
+from geotessera.datasets import normalize_version, version_path
 from geotessera.errors import GeoTesseraError
 
 if TYPE_CHECKING:
@@ -58,10 +58,8 @@ def report(
         years = sorted({year for one in found for year in one.years})
         out.note(f"Warning: there are no tiles of {request.year}, only of {_listed(years)}")
     files = _write_files(out, request.picture.parent, found, colors) if found else None
-    region = request.selector or "--bbox 'west,south,east,north'"
-    more = f" --year {request.year}" if request.year else ""
     out.say("Next step: download data of a region:")
-    out.say(f"  geotessera download {region}{more} --output tiles/")
+    out.say(f"  {_download_command(request, documents, name)}")
     bbox = list(request.region.bbox) if request.region else None
     out.emit(
         {
@@ -74,6 +72,19 @@ def report(
             **(files or {"index": None, "globe": None, "files": []}),
         }
     )
+
+
+def _download_command(request: Request, documents: list[dict[str, Any]], name: str) -> str:
+    """Return the command that downloads what the map shows, of the dataset that it shows."""
+    words = ["geotessera download", request.selector or "--bbox 'west,south,east,north'"]
+    years = {year for document in documents for year in document["years"]}
+    if request.year is not None and (request.year in years or not documents):
+        words.append(f"--year {request.year}")
+    known = [f"{version_path(one['version'])} {one['variant']}" for one in documents] or [name]
+    if len(known) == 1:
+        version, variant = known[0].split()
+        words.append(f"--dataset-version {version} --dataset-variant {variant}")
+    return " ".join([*words, "--output tiles/"])
 
 
 def _facts(found: Coverage, region: Region | None) -> dict[str, Any]:

@@ -44,12 +44,14 @@ def demo(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what geotessera does, on a sample world: no network, under a minute.
+    """Show what geotessera does, on a sample world: no network, about a minute.
 
     Builds a small landscape with the files, names and sizes of the published data, serves
     it from this machine, and then does what a user does: list, download, sample, export,
     verify, look; and the same from cloud stores.
     """
+    from geotessera.remote.partfile import check_writable
+
     output = Output(as_json=as_json, verbose=verbose)
     kept = directory is not None
     work = (
@@ -58,6 +60,7 @@ def demo(
     run = _Demo(work, output)
     results = False
     try:
+        check_writable(work)
         work.mkdir(parents=True, exist_ok=True)
         output.say(f"Working in {work}")
         run.all()
@@ -155,7 +158,7 @@ class _Demo:
 
         with (
             self.step("Download the region") as step,
-            self.output.progress("Downloading") as progress,
+            self.output.progress("Downloading", unit="bytes") as progress,
         ):
             outcome = complete_arrays(
                 client.registry, wanted, self.paths["tiles"], progress=progress

@@ -105,6 +105,6 @@ def _map(
         globe = paths["globe"] = work / "coverage" / "globe.html"
         write_coverage_globe(globe, [(found, None)])
         one.result = (
-            f"{np.count_nonzero(found.covered)} places in {len(found.years)} years; "
+            f"{np.count_nonzero(found.covered)} places, {', '.join(map(str, found.years))}; "
             f"the page has {format_bytes(globe.stat().st_size)}"
         )

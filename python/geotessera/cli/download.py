@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,13 +20,14 @@ from geotessera.cli.options import (
     Year,
     parse_bands,
 )
-from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.output import Output, counted, format_bytes
 from geotessera.cli.selectors import RegionOptions, select_tiles
 from geotessera.cli.sources import CacheSize, StoreUrl, check_source
 from geotessera.cli.zones import ZonesJob, download_zones
 from geotessera.errors import BandError, InputError
 from geotessera.grid import tile_to_grid_name
 from geotessera.remote.connections import check_jobs
+from geotessera.remote.partfile import check_writable
 
 if TYPE_CHECKING:
     from geotessera.cli.selectors import Selection
@@ -139,6 +141,8 @@ def download(
     stores = _check_source(source, fmt, dataset, store_url, depth, cache_size)
     if output_dir is None and not dry_run:
         raise InputError("--output is needed, or --dry-run to see how much it would be")
+    if output_dir is not None and not dry_run:
+        check_writable(output_dir)
     if stores:
         of_tiles = [name for name, on in (("--cog", cog), ("--no-keep-npy", not keep_npy)) if on]
         zones = ZonesJob(
@@ -383,13 +387,15 @@ def _conclude(output: Output, outcome: CompletionReport, selection: Selection, j
     total = len(selection.tiles)
     if job.fmt == "npy":
         output.say(
-            f"SUCCESS: {total} tiles, {len(outcome.downloaded)} new files, "
-            f"{format_bytes(outcome.downloaded_bytes)}; {outcome.skipped} files were there"
+            f"SUCCESS: {counted(total, 'tile')}, {counted(len(outcome.downloaded), 'new file')}, "
+            f"{format_bytes(outcome.downloaded_bytes)}; {outcome.skipped:,} were there"
         )
     elif outcome.exported:
-        output.say(f"SUCCESS: {len(outcome.exported)} GeoTIFFs exported, {outcome.skipped} skipped")
+        made = counted(len(outcome.exported), "GeoTIFF")
+        output.say(f"SUCCESS: {made} exported, {outcome.skipped:,} skipped")
     else:
-        output.say(f"SUCCESS: all {total} GeoTIFFs exist already, as they were asked for")
+        there = "the GeoTIFF exists" if total == 1 else f"all {total:,} GeoTIFFs exist"
+        output.say(f"SUCCESS: {there} already, as asked for")
     for reason in outcome.redone:
         output.detail(f"redone: {reason}")
     created = outcome.created
@@ -403,4 +409,4 @@ def _conclude(output: Output, outcome: CompletionReport, selection: Selection, j
         title = "Created files" if len(shown) == len(created) else "Some of the created files"
         output.table(["File", "Size"], rows, title=title)
     output.say(f"Directory: {job.directory.absolute()}")
-    output.say(f"Check it at any time: geotessera verify {job.directory}")
+    output.say(f"Check it at any time: geotessera verify {shlex.quote(str(job.directory))}")

@@ -221,7 +221,8 @@ def _format(path: Path | None, fmt: _Format | None, dry_run: bool) -> str:
     suffix = path.suffix.lower()
     kind = fmt.value if fmt is not None else "zarr" if suffix == ".zarr" else "tiff"
     if suffix not in _SUFFIXES[kind]:
-        raise UsageError(f"--output {path}: a {kind} needs a name that ends in {_SUFFIXES[kind]}")
+        endings = " or ".join(_SUFFIXES[kind])
+        raise UsageError(f"--output {path}: --format {kind} needs a name that ends in {endings}")
     return kind
 
 

@@ -89,9 +89,12 @@ def check(job: Job) -> None:
 
         crs_code(job.crs)
     if job.path is not None:
-        from geotessera.remote.partfile import check_writable
+        from geotessera.remote.partfile import check_target, check_writable
 
-        check_writable(job.path.parent)
+        if job.fmt == "zarr":
+            check_writable(job.path.parent)  # a store that is there is replaced
+        else:
+            check_target(job.path)
 
 
 def choose_region(job: Job, where: RegionOptions) -> tuple[Region, GridSpec | None]:

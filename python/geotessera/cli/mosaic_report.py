@@ -40,7 +40,7 @@ def report_plan(
             "Format": job.fmt + (" (int8 + scales)" if job.quantized else " (float32)"),
             "Size before compression": format_bytes(plan.nbytes),
             "Tiles to fetch": f"{missing} of {len(rasters.tiles)}, {format_bytes(size)}",
-            "Memory": format_bytes(job.memory),
+            "Memory": f"{job.memory / 1e6:,.0f} MB",
         }
     )
     if len(parts) > 1:

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from geotessera.types import ProgressCallback
 
-__all__ = ["Output", "StderrHandler", "decorated", "format_bytes", "to_json", "write_json"]
+__all__ = [
+    "Output",
+    "StderrHandler",
+    "counted",
+    "decorated",
+    "format_bytes",
+    "to_json",
+    "write_json",
+]
 
 QUIET_SECONDS = 1.0
 """Work that takes less shows no progress."""
@@ -69,6 +77,11 @@ def write_note(text: str) -> None:
     else:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, such as ``1 tile`` and ``1,200 tiles``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 class StderrHandler(logging.Handler):

@@ -153,12 +153,12 @@ def _check(out: Path, bands: Sequence[int] | None, cache_tiles: str | None) -> N
         raise UsageError(f"--output {out}: expected a name that ends in {', '.join(SUFFIXES)}")
     if bands is not None and len(set(bands)) != len(bands):
         raise InputError(f"--bands {bands} names a band twice: a table's columns differ")
-    from geotessera.remote.partfile import check_writable
+    from geotessera.remote.partfile import check_target
     from geotessera.sizes import parse_size
 
     if cache_tiles is not None:
         parse_size(cache_tiles, "--cache-tiles")
-    check_writable(out.parent)
+    check_target(out)
 
 
 def _sample(

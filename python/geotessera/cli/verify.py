@@ -15,9 +15,14 @@ from geotessera.cli.options import (
     Json,
     Verbose,
 )
-from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.output import Output, counted, format_bytes
 from geotessera.datasets import DEFAULT_VERSION, version_path
-from geotessera.errors import DatasetMismatchError, GeoTesseraError, InputError
+from geotessera.errors import (
+    DatasetMismatchError,
+    EmptySelectionError,
+    GeoTesseraError,
+    InputError,
+)
 
 if TYPE_CHECKING:
     from geotessera.registry import Registry
@@ -77,6 +82,10 @@ def verify(
             check_scales=not ignore_scales,
             forget_missing=forget_missing,
         )
+    if report.ok and not (forget_missing or report.files or report.leftovers or report.unfinished):
+        raise EmptySelectionError(
+            f"there is nothing to verify in {directory}: no tiles, landmasks or GeoTIFFs"
+        )
     show_report(output, report)
     output.emit(report_document(report))
     if not report.ok:
@@ -134,7 +143,8 @@ def show_report(output: Output, report: VerifyReport) -> None:
     for finding in report.problems:
         output.say(f"{finding.problem.upper()}: {finding.path}: {finding.detail}")
     output.say(
-        f"{report.files} files of {report.tiles} complete tiles, {format_bytes(report.bytes)}, "
+        f"{counted(report.files, 'file')} of {counted(report.tiles, 'complete tile')}, "
+        f"{format_bytes(report.bytes)}, "
         f"in {report.seconds:.1f} s: {report.by_registry} equal the published SHA-256, "
         f"{report.by_record} the recorded one, {report.by_size} have the published size"
     )
@@ -145,7 +155,8 @@ def show_report(output: Output, report: VerifyReport) -> None:
         output.say("SUCCESS: nothing is wrong")
     else:
         bad = len({finding.path for finding in report.problems})
-        output.say(f"{len(report.problems)} problems in {bad} of {report.files} files")
+        problems = counted(len(report.problems), "problem")
+        output.say(f"{problems} in {bad} of {counted(report.files, 'file')}")
         kinds = {finding.problem for finding in report.problems}
         if "scales" in kinds:
             output.say("Note: --ignore-scales accepts implausible scales")

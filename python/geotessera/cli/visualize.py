@@ -223,7 +223,7 @@ def _check(job: Job) -> None:
     """Refuse what could only fail later."""
     from geotessera.mosaic import crs_code
     from geotessera.pca.files import check_name
-    from geotessera.remote.partfile import check_writable
+    from geotessera.remote.partfile import check_target
 
     if job.output.suffix.lower() not in _SUFFIXES:
         raise InputError(
@@ -240,7 +240,7 @@ def _check(job: Job) -> None:
         check_name(job.save_model)
     crs_code(job.crs)
     for path in filter(None, (job.output, job.save_model)):
-        check_writable(path.parent)
+        check_target(path)
 
 
 def _load(job: Job) -> PcaModel | None:

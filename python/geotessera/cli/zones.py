@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.cli.errors import UsageError
 from geotessera.cli.options import parse_bands
-from geotessera.cli.output import Output, format_bytes
+from geotessera.cli.output import Output, counted, format_bytes
 from geotessera.cli.sources import choose_store, name_of
-from geotessera.errors import DatasetMismatchError
+from geotessera.errors import DatasetMismatchError, InputError
 
 if TYPE_CHECKING:
     from geotessera.cli.options import DatasetOptions
@@ -120,6 +120,13 @@ def download_zones(
 def _check_options(job: ZonesJob) -> None:
     if job.of_tiles:
         raise UsageError(f"{job.of_tiles[0]} belongs to tiles: leave it out, or use --source tiles")
+    from geotessera.tiff.codecs import COMPRESSIONS
+
+    if job.compress.lower() not in COMPRESSIONS:
+        raise InputError(
+            f"--compress {job.compress!r}: expected one of {', '.join(COMPRESSIONS)}, or more of "
+            "GDAL's with --source tiles"
+        )
 
 
 def _check_directory(job: ZonesJob, dataset: DatasetOptions, *, may_read_tiles: bool) -> None:
@@ -182,7 +189,7 @@ def _dry_run(
 
 
 def _files(count: int) -> str:
-    return f"{count} zone file{'s' * (count != 1)}"
+    return counted(count, "zone file")
 
 
 def _conclude(

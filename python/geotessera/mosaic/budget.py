@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import InputError
 from geotessera.mosaic.execute import SPARSE
-from geotessera.sizes import format_bytes
 
 if TYPE_CHECKING:
     from geotessera.mosaic.geotiffs import GeoTiffs
@@ -43,9 +42,10 @@ def within(plan: MosaicPlan, work: GeoTiffs | Store, memory: int, jobs: int) -> 
         if span >= 1:
             widest = max(1, WINDOW_BYTES // (area * out))
             return int(min(span, widest, work.columns)), threads
+    # In the units of the option, and a little more: what it needs grows with what is loaded.
+    enough = (-(-(needs + each) // 10**7) + 1) * 10
     raise InputError(
-        f"memory: {format_bytes(memory)} is too little for this mosaic, which needs "
-        f"{format_bytes(needs + each)}"
+        f"memory: {memory / 1e6:,.4g} MB is too little for this mosaic, which needs {enough:,} MB"
     )
 
 

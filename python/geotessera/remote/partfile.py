@@ -263,3 +263,6 @@ def check_target(path: str | os.PathLike[str]) -> None:
     check_writable(target.parent)
     with writing_to(target):
         _target_of(target)
+        there = next((one for one in target.parents if one.exists()), target.parent)
+        with suppress(FileNotFoundError):
+            (there / target.name).stat()  # its own directory may have to be made

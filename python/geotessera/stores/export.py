@@ -161,8 +161,9 @@ def _by_zone(
         exports.append(ZoneExport(f"tessera_{year}_utm{number:02d}.tif", number, plan))
     if not exports:
         held = ", ".join(map(str, sorted(zones.numbers))) or "none"
+        edges = ", ".join(f"{edge:.10g}" for edge in box)
         raise NoOverlapError(
-            f"the region {tuple(round(edge, 6) for edge in box)} does not intersect any zone grid of {zones.store.location}, "
+            f"the region ({edges}) does not intersect any zone grid of {zones.store.location}, "
             f"which holds zones {held}"
         )
     return exports
