@@ -136,6 +136,29 @@ def test_metadata_tells_a_tile_that_ends_early_from_no_tile(client: GeoTessera) 
     assert "error" not in metadata[2]
 
 
+def test_degrees_are_told_from_metres(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The accessor took degrees in 0.8, and takes metres since (oddity O-26)."""
+    store = SampleStore.build(tmp_path / "store", size="tiny")
+    zone = GeoTesseraZarr(store.path).open_zone(zone=30)
+    lon, lat = store.lonlat(30, row=40, col=50)
+    for ask in (
+        lambda: zone.tessera.sample_at(lon, lat, 2024),
+        lambda: zone.tessera.sample_points([(np.nan, np.nan), (lon, lat)], 2024),
+    ):
+        caplog.clear()
+        assert np.isnan(ask()).all()
+        assert "looks like degrees" in caplog.text
+    caplog.clear()
+    with pytest.raises(IndexError):
+        zone.tessera.read_region((lon, lat, lon + 0.01, lat + 0.01), 2024)
+    assert "looks like degrees" in caplog.text
+    caplog.clear()
+    east, north = float(zone.x[50]), float(zone.y[40])
+    zone.tessera.sample_points([(east, north), (0, 0)], 2024)
+    zone.tessera.read_region((east, north, east + 20, north + 20), 2024)
+    assert caplog.text == ""
+
+
 # --- Progress --------------------------------------------------------------------------------
 
 

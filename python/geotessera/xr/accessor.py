@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from geotessera.types import Window
 
 __all__ = ["TesseraAccessor"]
+
+logger = logging.getLogger("geotessera.store")
 
 _NAMES = {
     Status.VALID: "valid",
@@ -157,6 +160,7 @@ class TesseraAccessor:
         self, points: NDArray[np.float64], year: int, search_px: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         x, y = np.ascontiguousarray(points.T)
+        _warn_of_degrees(x, y)
         return sample_zone(self._zone, x, y, PointQuery.of(year, search_px=search_px))
 
     # --- Regions -------------------------------------------------------------------------
@@ -248,5 +252,20 @@ class TesseraAccessor:
         if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
             raise InputError(f"bbox {bbox!r} must contain four finite coordinates in metres")
         (west, east), (south, north) = sorted(bounds[::2]), sorted(bounds[1::2])
+        _warn_of_degrees(np.array([west, east]), np.array([south, north]))
         source = zone.source(year, depth)
         return source, pixels_of_bounds(zone.grid, (west, south, east, north))
+
+
+def _warn_of_degrees(x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Log that places are no eastings and northings: the accessor once took degrees."""
+    with np.errstate(invalid="ignore"):
+        small = (np.abs(x) <= 180) & (np.abs(y) <= 90)
+    if small.any() and (small | np.isnan(x) | np.isnan(y)).all():
+        at = int(np.argmax(small))
+        logger.warning(
+            "(%g, %g) looks like degrees: .tessera takes eastings and northings in metres, "
+            "GeoTesseraZarr takes longitudes and latitudes",
+            x[at],
+            y[at],
+        )
