@@ -25,6 +25,7 @@ from geotessera.errors import (
     EmptySelectionError,
     FormatError,
     InputError,
+    UnwritableDestination,
 )
 from geotessera.grid import tile_footprint
 from geotessera.mosaic import MosaicPlan, MosaicRaster, grid_around, render
@@ -777,6 +778,17 @@ def test_what_cannot_be_drawn_is_not_fitted(
     monkeypatch.setattr(make_module, "fit", fit)
     with pytest.raises(InputError, match="unknown method 'cubic'"):
         picture(two[0], tmp_path / "p.tif", method="cubic")
+    (tmp_path / "file").touch()
+    (tmp_path / "p.png.aux.xml").mkdir()
+    for place, png in (
+        ("file/p.tif", False),
+        ("p.tif", True),
+        ("p.png", False),
+        (f"{'y' * 245}.png", False),  # too long with what says where it is
+    ):
+        with pytest.raises(UnwritableDestination):
+            picture(two[0], tmp_path / place, png=png)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 GOOD: dict[str, Any] = {

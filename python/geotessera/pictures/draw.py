@@ -14,8 +14,8 @@ from geotessera.mosaic.execute import render
 from geotessera.mosaic.geotiffs import tags_of
 from geotessera.mosaic.opener import Opener
 from geotessera.pictures.geotiff import BLOCK, PictureFile
-from geotessera.pictures.png import write_png
-from geotessera.remote.partfile import atomic_path, workplace
+from geotessera.pictures.png import png_files, write_png
+from geotessera.remote.partfile import atomic_path, check_target, workplace
 from geotessera.sources.geotiff_check import written_whole
 from geotessera.types import Window
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geotessera.pictures.make import PictureReport
     from geotessera.types import GridSpec, ProgressCallback
 
-__all__ = ["write_picture"]
+__all__ = ["check_places", "write_picture"]
 
 _WIDEST = 8192
 """Columns that are made at a time: 50 MB of scores."""
@@ -56,6 +56,15 @@ def write_picture(
         picture = directory / "picture.tif"
         _draw(report, picture, progress)
         return write_png(picture, output)
+
+
+def check_places(output: Path, *, png: bool) -> None:
+    """Raise `UnwritableDestination` if one of the files of `write_picture` cannot be made."""
+    check_target(output)
+    is_png = output.suffix.lower() == ".png"
+    if png or is_png:
+        for path in png_files(output if is_png else output.with_suffix(".png")):
+            check_target(path)
 
 
 def _draw(report: PictureReport, output: Path, progress: ProgressCallback) -> None:

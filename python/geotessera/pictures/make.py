@@ -22,7 +22,7 @@ from geotessera.mosaic.reach import source_window
 from geotessera.pca import PcaModel, check_stretch, fit, fit_stretch
 from geotessera.pca.fit import check_components
 from geotessera.pictures.arrays import ArrayRaster
-from geotessera.pictures.draw import write_picture
+from geotessera.pictures.draw import check_places, write_picture
 from geotessera.pictures.excerpt import Excerpt
 from geotessera.sources.projected import ProjectedDescriptor
 from geotessera.types import Window
@@ -172,6 +172,7 @@ def make_picture(
     chosen.check()
     provenance = check_alike(rasters)
     check_output(rasters, output)
+    check_places(Path(output), png=png)
     tell = _Steps(progress)
     grid = _grid(rasters, crs, resolution, region)
     check_room(grid, Path(output))

@@ -10,10 +10,10 @@ from geotessera.remote.partfile import workplace, writing_to
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["write_png"]
+__all__ = ["png_files", "write_png"]
 
 
-def _png_files(path: Path) -> tuple[Path, Path, Path]:
+def png_files(path: Path) -> tuple[Path, Path, Path]:
     """Return where a PNG is, its world file, and the file with its CRS."""
     return path, path.with_suffix(".pgw"), path.with_name(f"{path.name}.aux.xml")
 
@@ -49,7 +49,7 @@ def write_png(picture: Path, path: Path) -> list[Path]:
         # The centre of the first pixel; PNGs have no place of their own.
         world = [a, d, b, e, left + (a + b) / 2, top + (d + e) / 2]
         transform = ", ".join(repr(value) for value in (left, a, b, top, d, e))
-        _, place, aside = _png_files(made)
+        _, place, aside = png_files(made)
         with writing_to(path):
             place.write_text("".join(f"{value!r}\n" for value in world))
             aside.write_text(
@@ -57,10 +57,10 @@ def write_png(picture: Path, path: Path) -> list[Path]:
                 f"  <GeoTransform>{transform}</GeoTransform>\n</PAMDataset>\n"
             )
             for source, target in reversed(
-                list(zip(_png_files(made), _png_files(path), strict=True))
+                list(zip(png_files(made), png_files(path), strict=True))
             ):
                 source.replace(target)
-    return list(_png_files(path))
+    return list(png_files(path))
 
 
 def _with_alpha(picture: Path, dataset: Any) -> str:
