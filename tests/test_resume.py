@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from engine_helpers import BLOCK, FAST, NAMES, SPAN, fetch, files, litter, publish, tile_group
 from geotessera.remote import disk, owner
 from geotessera.remote.owner import Owner
-from geotessera.remote.transfer import resume
+from geotessera.remote.transfer import leftovers, resume
 from geotessera.remote.transfer.engine import Group, transfer
 from geotessera.remote.transfer.request import FileRequest
 from geotessera.testing.server import Fault, LoopbackServer
@@ -326,8 +326,8 @@ class Life:
         self.patch = pytest.MonkeyPatch()
         for name in self.OPERATIONS:
             self.patch.setattr(disk, name, self.mortal(getattr(disk, name)))
-        self.patch.setattr(resume, "this_process", lambda: self.owner)
-        self.patch.setattr(resume, "is_gone", lambda *_: self.alone)
+        self.patch.setattr(leftovers, "this_process", lambda: self.owner)
+        self.patch.setattr(leftovers, "is_gone", lambda *_: self.alone)
         resume._mine.clear()
         return self
 

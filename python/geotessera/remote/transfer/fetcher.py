@@ -22,16 +22,15 @@ from geotessera.remote.temporary import temporary_stem
 from geotessera.remote.transfer.answer import Answer, NotTheRangeError, ask
 from geotessera.remote.transfer.checks import check_digest, check_length
 from geotessera.remote.transfer.digests import read_into
-from geotessera.remote.transfer.plan import Task
-from geotessera.remote.transfer.request import Transferred
-from geotessera.remote.transfer.resume import (
-    BLOCK_ALGORITHM,
+from geotessera.remote.transfer.leftovers import (
     LeftOver,
-    ResumableFile,
     discard_certain,
     left_overs,
     take_over,
 )
+from geotessera.remote.transfer.plan import Task
+from geotessera.remote.transfer.request import Transferred
+from geotessera.remote.transfer.resume import BLOCK_ALGORITHM, ResumableFile
 
 if TYPE_CHECKING:
     import threading

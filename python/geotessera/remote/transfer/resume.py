@@ -6,53 +6,38 @@ then each whole block with its XXH3-128. A line is written after the block's byt
 kill the system still has both; after a power cut either may be missing, so whoever takes
 the file over reads every block and keeps those that have the digest. It is there for
 accidents: who could forge a block could as well forge its line.
-
-A file belongs to the process in its name. It is taken over by renaming it, which only one
-can do, when that process is gone. File locks are not used: on network file systems they
-may succeed for everyone.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import shutil
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from geotessera.remote import disk
-from geotessera.remote.owner import is_gone, this_process
 from geotessera.remote.partfile import create_with_parents, writing_to
 from geotessera.remote.ranges import Remote, missing_runs
-from geotessera.remote.temporary import OwnedName, temporary_path
+from geotessera.remote.temporary import temporary_path
 from geotessera.remote.transfer.digests import read_into
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from geotessera._native import Hasher
     from geotessera.remote.transfer.request import FileRequest
     from geotessera.types import Algorithm
 
-__all__ = [
-    "BLOCK_ALGORITHM",
-    "LeftOver",
-    "ResumableFile",
-    "discard_certain",
-    "left_overs",
-    "take_over",
-]
+__all__ = ["BLOCK_ALGORITHM", "PART", "SIDECAR", "ResumableFile", "delete", "is_mine"]
 
-logger = logging.getLogger(__name__)
-
-_PART = ".part"
-_SIDECAR = ".json"
+PART = ".part"
+SIDECAR = ".json"
 _FORMAT = 2
 """Of the record; one of another format is not used, nor is its file."""
 
@@ -64,42 +49,14 @@ _mine: set[str] = set()
 _mine_lock = threading.Lock()
 
 
-class LeftOver(NamedTuple):
-    """An unfinished file whose writer is gone, certainly or by all appearance."""
-
-    path: Path
-    certain: bool
+def is_mine(path: Path) -> bool:
+    """Return whether this process is writing a file of that name."""
+    with _mine_lock:
+        return path.name in _mine
 
 
 def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + _SIDECAR)
-
-
-def left_overs(directory: Path) -> dict[str, list[LeftOver]]:
-    """Return the files in a directory that can be taken over, by the stem of their target."""
-    found: dict[str, list[LeftOver]] = {}
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            path = directory / entry.name.removesuffix(_SIDECAR)
-            name = OwnedName.parse(path.name)
-            if name is None or name.suffix != _PART:
-                continue
-            if entry.name.endswith(_SIDECAR) and path.exists():
-                continue  # it is found by the file itself; alone, it is to be deleted
-            gone = _is_left(name, entry, path)
-            if gone is not False:
-                found.setdefault(name.stem, []).append(LeftOver(path, certain=gone is True))
-    return found
-
-
-def _is_left(name: OwnedName, entry: os.DirEntry[str], path: Path) -> bool | None:
-    if name.owner == this_process():
-        with _mine_lock:
-            return path.name not in _mine
-    try:
-        return is_gone(name.owner, entry.stat().st_mtime)
-    except OSError:
-        return False
+    return path.with_name(path.name + SIDECAR)
 
 
 class ResumableFile:
@@ -131,7 +88,7 @@ class ResumableFile:
 
     def __init__(self, destination: Path, block: int) -> None:
         self.destination = destination
-        self.path = temporary_path(destination, _PART)
+        self.path = temporary_path(destination, PART)
         self.block = block
         self.remote: Remote | None = None
         self.whole: dict[int, str] = {}
@@ -187,6 +144,74 @@ class ResumableFile:
                     _sidecar(self.path), os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC, 0o666
                 )
                 disk.append_line(self._log, _line(header))
+
+    def adopt(self, other: Path, *, copy: bool) -> bool:
+        """Rename another's file to be this one; False if it is not there (any more).
+
+        Its writer may only have slept, and still hold it open: `copy` goes on with a copy.
+        """
+        try:
+            disk.rename(other, self.path)
+        except FileNotFoundError:
+            delete(other)  # a record without its file
+            return False
+        with suppress(FileNotFoundError):
+            disk.rename(_sidecar(other), _sidecar(self.path))
+        if copy:
+            made = self.path.with_name(f"{self.path.name}.copy")
+            shutil.copyfile(self.path, made)
+            disk.rename(made, self.path)
+        self._descriptor = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        return True
+
+    def load(self, request: FileRequest) -> bool:
+        """Read the record of an adopted file, and check its blocks; False if it is of no use."""
+        try:
+            records = list(_records(_sidecar(self.path)))
+            header = records.pop(0)
+            length = header["length"]
+            texts = [header[name] for name in ("etag", "modified", "md5")]
+            if type(length) is not int or not all(isinstance(text, str | None) for text in texts):
+                return False
+            etag, modified, md5 = texts
+            remote = Remote(length, etag, modified, md5, header["dated"] is True)
+            claimed = {int(each["block"]): str(each[BLOCK_ALGORITHM]) for each in records}
+        except (FileNotFoundError, LookupError, TypeError, ValueError):
+            return False
+        same = header.get("url") == request.url and header.get("sha256") == request.sha256
+        if not same or header.get("block") != self.block or header.get("format") != _FORMAT:
+            return False
+        if length != os.fstat(self._descriptor).st_size or request.size not in (None, length):
+            return False
+        if remote.validator is None and request.sha256 is None:
+            return False
+        self.remote = remote
+        self.whole = {
+            index: digest
+            for index, digest in claimed.items()
+            if self._digest(index, length) == digest
+        }
+        if not self.whole:
+            return False
+        # Without a published digest only the server can say whether this is still its file:
+        # ask for the last block again.
+        if request.sha256 is None and not self.missing():
+            del self.whole[max(self.whole)]
+        self._log = os.open(_sidecar(self.path), os.O_WRONLY | os.O_APPEND)
+        # The last line may have been cut off.
+        disk.append_line(self._log, b"\n")
+        return True
+
+    def _digest(self, index: int, length: int) -> str | None:
+        from geotessera import _native
+
+        start = index * self.block
+        if not 0 <= start < length:
+            return None
+        hasher = _native.Hasher(BLOCK_ALGORITHM)
+        if not read_into(hasher, self.path, start, min(start + self.block, length)):
+            return None
+        return hasher.hexdigest(BLOCK_ALGORITHM)
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write bytes where they belong."""
@@ -278,21 +303,25 @@ class ResumableFile:
         with _mine_lock:
             _mine.discard(self.path.name)
 
+    def abandon(self) -> None:
+        """Close the file and leave it as it is, for another run."""
+        self.close()
+        self._forget()
+
     def leave(self) -> None:
         """Close the file and keep it if anything of it can be of use, else delete it.
 
         Nobody may be writing any more.
         """
         if self._log >= 0 and self.whole:
-            self.close()
-            self._forget()
+            self.abandon()
         else:
             self.discard()
 
     def discard(self) -> None:
         """Close the file and delete it, and the directories that were made for it."""
         self.close()
-        _delete(self.path)
+        delete(self.path)
         self._forget()
         for directory in self._made:
             with suppress(OSError):
@@ -316,81 +345,11 @@ def _line(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Delete an unfinished file and its record, as far as they are there."""
     for each in (path, _sidecar(path)):
         with suppress(OSError):
             disk.remove(each)
-
-
-def discard_certain(candidates: Iterable[LeftOver]) -> None:
-    """Delete unfinished files that nobody can go on with, if their writers are surely gone."""
-    for candidate in candidates:
-        if candidate.certain:
-            _delete(candidate.path)
-
-
-def take_over(
-    request: FileRequest, candidates: Iterable[LeftOver], block: int
-) -> ResumableFile | None:
-    """Return the best of some unfinished files as this process's own, or None.
-
-    What cannot be used is deleted. Of the one that can, only blocks that have their
-    recorded digest are kept.
-
-    Parameters
-    ----------
-    request : FileRequest
-        What is wanted; `request.size` must agree with the record.
-    candidates : iterable of LeftOver
-        From `left_overs`, for the request's file.
-    block : int
-        Bytes of a block.
-    """
-    best: ResumableFile | None = None
-    for candidate in candidates:
-        try:
-            taken = _take(request, candidate, block)
-        except OSError as error:
-            logger.debug("%s cannot be taken over: %s", candidate.path, error)
-            continue
-        if taken is None:
-            continue
-        if best is None or len(taken.whole) > len(best.whole):
-            best, taken = taken, best
-        if taken is not None:
-            taken.discard()
-    return best
-
-
-def _take(request: FileRequest, candidate: LeftOver, block: int) -> ResumableFile | None:
-    file = ResumableFile(request.dest, block)
-    try:
-        if _claim(candidate, file) and _load(request, file):
-            return file
-    except BaseException:
-        file.close()
-        file._forget()
-        raise
-    file.discard()
-    return None
-
-
-def _claim(candidate: LeftOver, file: ResumableFile) -> bool:
-    """Rename a file to be this process's; False if it is not there (any more)."""
-    try:
-        disk.rename(candidate.path, file.path)
-    except FileNotFoundError:
-        _delete(candidate.path)  # a record without its file
-        return False
-    with suppress(FileNotFoundError):
-        disk.rename(_sidecar(candidate.path), _sidecar(file.path))
-    if not candidate.certain:
-        # Its writer may only have slept, and still hold it open: go on with a copy.
-        copy = file.path.with_name(f"{file.path.name}.copy")
-        shutil.copyfile(file.path, copy)
-        disk.rename(copy, file.path)
-    file._descriptor = os.open(file.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    return True
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -401,55 +360,6 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             continue  # cut off by a crash
         if isinstance(fields, dict):
             yield fields
-
-
-def _load(request: FileRequest, file: ResumableFile) -> bool:
-    """Read a file's record, and check its blocks; False if it is of no use."""
-    try:
-        records = list(_records(_sidecar(file.path)))
-        header = records.pop(0)
-        length = header["length"]
-        texts = [header[name] for name in ("etag", "modified", "md5")]
-        if type(length) is not int or not all(isinstance(text, str | None) for text in texts):
-            return False
-        etag, modified, md5 = texts
-        remote = Remote(length, etag, modified, md5, header["dated"] is True)
-        claimed = {int(each["block"]): str(each[BLOCK_ALGORITHM]) for each in records}
-    except (FileNotFoundError, LookupError, TypeError, ValueError):
-        return False
-    same = header.get("url") == request.url and header.get("sha256") == request.sha256
-    if not same or header.get("block") != file.block or header.get("format") != _FORMAT:
-        return False
-    if length != os.fstat(file._descriptor).st_size or request.size not in (None, length):
-        return False
-    if remote.validator is None and request.sha256 is None:
-        return False
-    file.remote = remote
-    file.whole = {
-        index: digest for index, digest in claimed.items() if _digest(file, index, length) == digest
-    }
-    if not file.whole:
-        return False
-    # Without a published digest only the server can say whether this is still its file:
-    # ask for the last block again.
-    if request.sha256 is None and not file.missing():
-        del file.whole[max(file.whole)]
-    file._log = os.open(_sidecar(file.path), os.O_WRONLY | os.O_APPEND)
-    # The last line may have been cut off.
-    disk.append_line(file._log, b"\n")
-    return True
-
-
-def _digest(file: ResumableFile, index: int, length: int) -> str | None:
-    from geotessera import _native
-
-    start = index * file.block
-    if not 0 <= start < length:
-        return None
-    hasher = _native.Hasher(BLOCK_ALGORITHM)
-    if not read_into(hasher, file.path, start, min(start + file.block, length)):
-        return None
-    return hasher.hexdigest(BLOCK_ALGORITHM)
 
 
 def _after_fork() -> None:
