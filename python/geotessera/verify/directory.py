@@ -1,4 +1,4 @@
-"""Re-check files on disk: against the registry's hashes, our own records, and themselves."""
+"""The files of a directory: against the registry's hashes, our own records, and themselves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from geotessera.datasets import EMBEDDINGS_DIR_NAME, LANDMASKS_DIR_NAME
 from geotessera.errors import InputError
 from geotessera.grid import parse_grid_name, tile_to_grid_name
-from geotessera.remote.temporary import is_temporary_name
 from geotessera.remote.records import FileRecords
+from geotessera.remote.temporary import is_temporary_name
 from geotessera.sidecar import check_dataset_dir
-from geotessera.structure import Finding, Kind, LocalFile, Problem, Proof, check_structure
 from geotessera.types import TileId
+from geotessera.verify.structure import Finding, Kind, LocalFile, Proof, check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from geotessera.remote.records import FileRecord
     from geotessera.types import ProgressCallback
 
-__all__ = ["Finding", "Problem", "VerifyReport", "verify_directory"]
+__all__ = ["VerifyReport", "verify_directory"]
 
 HASH_BATCH_BYTES = 512 * 1024 * 1024
 """Bytes that are hashed between two progress reports."""
