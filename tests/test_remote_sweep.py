@@ -22,7 +22,7 @@ from geotessera import errors as e
 from geotessera.remote import connections
 from geotessera.remote.http import RetryPolicy, enable_http_logging, logger
 from geotessera.remote.light import origins, sweep, wire
-from geotessera.remote.objects import ObjectReader, arrivals, open_reader
+from geotessera.remote.objects import ObjectReader, arrivals, network, open_reader
 from geotessera.testing.server import Fault, LoopbackServer
 from waiting import PATIENCE, until
 
@@ -386,6 +386,21 @@ def test_what_nobody_takes_is_not_received(
     assert arriving._bytes < 30_000 + max(length for _, _, length in wanted())
     assert len(collected(arriving)) == COUNT
     assert len(server.requests) == COUNT
+
+
+def test_long_ranges_are_on_their_way_a_few_at_a_time(
+    server: LoopbackServer, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has begun to arrive is in memory, too."""
+    monkeypatch.setattr(network, "TOGETHER_BYTES", 350_000)
+    ranges = [("shard", 100_001 * number, 100_000) for number in range(12)]
+    reader = open_reader(server.url, policy=QUICK, jobs=JOBS)
+    assert len(collected(reader.stream(ranges))) == 12
+    assert server.connections == 3
+    monkeypatch.setattr(network, "TOGETHER_BYTES", 1)
+    origins._close_all()
+    assert len(collected(reader.stream(ranges))) == 12  # one at a time at least
+    assert server.connections == 4
 
 
 def test_a_pause_of_who_takes_the_answers_is_no_silence(

@@ -23,7 +23,7 @@ __all__ = ["Arrivals", "Arriving", "InBatches"]
 _GROUP = 4 * 2**20
 """Bytes that are handed over together, at least."""
 
-_MOST = 64 * 2**20
+_MOST = 32 * 2**20
 """Bytes that wait to be taken; beyond them, nothing more is received."""
 
 _BATCH = 32 * 2**20

@@ -122,11 +122,12 @@ class HttpReader(RemoteReader):
         self,
         wanted: Sequence[Wanted],
         arrived: Callable[[int, Part | None], object],
+        jobs: int,
         stopped: threading.Event,
     ) -> list[Left]:
         origin = origin_of(self.base)
         if origin is None or origin.quiet_seconds > 0:
-            return super()._sweep(wanted, arrived, stopped)
+            return super()._sweep(wanted, arrived, jobs, stopped)
         urls = {key: self.url_of(key) for key in {one.key for one in wanted}}
         places: dict[int, tuple[int, int, int]] = {}  # of answers whose bodies are on their way
 
@@ -165,7 +166,7 @@ class HttpReader(RemoteReader):
             [Question(urls[one.key], _range(one.start, one.length)) for one in wanted],
             length_of=length_of,
             arrived=take,
-            jobs=self.costs.jobs,
+            jobs=jobs,
             policy=self.policy,
             stopped=stopped,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from abc import abstractmethod
+from bisect import bisect_right
 from collections import OrderedDict
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from geotessera.errors import TransferError
@@ -52,6 +54,9 @@ than 128 are opened only where there are three ranges for each."""
 CREW = 128
 """Threads at the most that ask for what did not arrive at the first attempt; more only hinder
 each other."""
+
+TOGETHER_BYTES = 96 << 20
+"""Bytes on their way at once of what is taken as it comes: a long request is in memory whole."""
 
 WHOLE_BYTES = 256 << 20
 """Objects of servers without ranges are read whole, and kept, up to so many bytes together."""
@@ -125,6 +130,7 @@ class RemoteReader(ObjectReader):
         self,
         wanted: Sequence[Wanted],
         arrived: Callable[[int, Part | None], object],
+        jobs: int,
         stopped: threading.Event,
     ) -> list[Left]:
         """Ask for many ranges at once, each at most once, and return what did not arrive.
@@ -196,7 +202,7 @@ class RemoteReader(ObjectReader):
         """Begin to read ranges, to be taken as they come; see `ObjectReader.stream`."""
         if holds_slot():  # what another thread asks for might wait for this one
             return super().stream(ranges, versions)
-        asked = _Asked(self, ranges, versions or {})
+        asked = _Asked(self, ranges, versions or {}, most=TOGETHER_BYTES)
         return Arriving(
             lambda take: asked.run(lambda number, data, version: take(number, data)), asked.cancel
         )
@@ -298,6 +304,8 @@ class _Batch:
         What for.
     arrived : callable
         Called with a range's number and its part, in any thread.
+    most : int, optional
+        Bytes that may be on their way at once.
     """
 
     def __init__(
@@ -305,19 +313,24 @@ class _Batch:
         reader: RemoteReader,
         wanted: Sequence[Wanted],
         arrived: Callable[[int, Part | None], object],
+        most: int | None = None,
     ) -> None:
         self._reader, self._wanted, self._arrived = reader, wanted, arrived
+        self._jobs = reader.costs.jobs
+        if most is not None:
+            longest = sorted((one.length for one in wanted), reverse=True)[: self._jobs]
+            self._jobs = max(1, bisect_right(list(accumulate(longest)), most))
         self._stopped = threading.Event()
         self._crew: Crew[Left] | None = None
 
     def run(self) -> None:
         """Return when all have arrived; raises the first failure."""
         reader, wanted = self._reader, self._wanted
-        jobs = reader.costs.jobs
+        jobs = self._jobs
         left = [Left(index) for index in range(len(wanted))]
         if len(wanted) > 1 and not holds_slot() and not reader._kept:
             with allow(jobs):
-                left = reader._sweep(wanted, self._take, self._stopped)
+                left = reader._sweep(wanted, self._take, jobs, self._stopped)
         try:
             self._crew = Crew(
                 self._fetch, left, min(jobs, CREW), reader.policy, stopped=self._stopped
@@ -346,7 +359,11 @@ class _Asked:
     """Ranges that are read when `run` is called."""
 
     def __init__(
-        self, reader: RemoteReader, ranges: Sequence[KeyRange], versions: Mapping[str, str]
+        self,
+        reader: RemoteReader,
+        ranges: Sequence[KeyRange],
+        versions: Mapping[str, str],
+        most: int | None = None,
     ) -> None:
         for each in ranges:
             check_range(*each)
@@ -357,7 +374,7 @@ class _Asked:
             Wanted(key, start, stop - start, versions.get(key, ""))
             for key, start, stop, _ in self._asked
         ]
-        self._batch = _Batch(reader, wanted, self._arrived)
+        self._batch = _Batch(reader, wanted, self._arrived, most)
 
     def run(self, take: Callable[[int, bytes | None, str], object]) -> None:
         """Call `take` with each range's number, bytes and version as they arrive."""
