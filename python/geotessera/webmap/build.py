@@ -150,6 +150,9 @@ def build_tiles(
         raise InputError(f"unknown method {method!r}: expected one of {', '.join(_METHODS)}")
     if not keep_tiles and archive is None:
         raise InputError("without a directory of tiles an archive is needed")
+    files = [Path(one).resolve() for one in (source, archive, record) if one is not None]
+    if len(set(files)) < len(files):
+        raise InputError(f"picture, archive and record are one file: {', '.join(map(str, files))}")
     tree = TileTree(tiles)
     note = Note(Path(record) if record is not None else tree.directory / RECORD)
     with Picture(source) as picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from geotessera.errors import InputError
 from geotessera.remote.partfile import writing_to
 from geotessera.stages import read_stage, save_stage
+from geotessera.webmap.zooms import check_zooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,22 @@ def read_scheme(tiles: str | os.PathLike[str]) -> tuple[str, tuple[int, int] | N
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             continue
         if place.parent == directory or found.get("directory") == directory.name:
-            zooms = found.get("zoom")
-            return str(found.get("scheme", "xyz")), zooms and tuple(zooms), found.get("bounds")
+            scheme = "tms" if found.get("scheme") == "tms" else "xyz"
+            return scheme, _zooms_of(found.get("zoom")), _bounds_of(found.get("bounds"))
     return "tms", None, None
+
+
+def _zooms_of(value: Any) -> tuple[int, int] | None:
+    try:
+        return check_zooms(value)
+    except InputError:
+        return None
+
+
+def _bounds_of(value: Any) -> list[float] | None:
+    plain = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    if not plain or len(value) != 4 or not all(map(math.isfinite, value)):
+        return None
+    west, south, east, north = value
+    whole = -180 <= west <= 180 and -180 <= east <= 180 and west != east
+    return value if whole and -90 <= south < north <= 90 else None

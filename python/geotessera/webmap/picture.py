@@ -43,7 +43,8 @@ _SELF_CONTAINED = ("GTiff", "JPEG", "PNG", "WEBP")
 class Picture:
     """A raster of colours in 8 bits, in any CRS.
 
-    One band is grey, three or more are red, green and blue, and alpha where the file says so.
+    One band is grey, three or more are red, green and blue, in the order that the file names
+    them in, and alpha where the file says so.
     What the file's nodata value, its mask or its alpha hide is transparent.
 
     Parameters
@@ -79,6 +80,7 @@ class Picture:
             self._bands = _colours(self.path, dataset)
             self.grid = grid_of(self.path, dataset)
             self.files = _files(self.path, dataset)
+        _check_place(self.path, self.grid)
 
     @contextmanager
     def _dataset(self) -> Iterator[Any]:
@@ -261,6 +263,17 @@ def _grains(window: Window, side: int, *, striped: bool) -> Iterator[Window]:
             yield Window(row, col, min(top + high, bottom) - row, min(left + wide, right) - col)
 
 
+def _check_place(path: Path, grid: GridSpec) -> None:
+    """Refuse a picture of which nobody can say where on the globe it is."""
+    from pyproj.exceptions import ProjError
+
+    at = np.zeros(1)
+    try:
+        transform(at, at, grid.epsg_or_wkt, 4326)
+    except ProjError as error:
+        raise FormatError(f"{path} has a CRS that says no place on the globe: {error}") from error
+
+
 def _files(path: Path, dataset: Any) -> list[Path] | None:
     if dataset.driver not in _SELF_CONTAINED:
         return None
@@ -278,9 +291,13 @@ def _colours(path: Path, dataset: Any) -> list[int]:
             f"{path} holds {', '.join(kinds)}, and a web map is cut from uint8 colours: make a "
             "picture first, with `geotessera visualize` or create_rgb_mosaic"
         )
-    shown = [band for band, kind in enumerate(dataset.colorinterp, 1) if kind != ColorInterp.alpha]
-    if dataset.colorinterp[0] == ColorInterp.palette:
+    meant = list(dataset.colorinterp)
+    if meant[0] == ColorInterp.palette:
         raise InputError(f"{path} holds the numbers of a palette: expand it to colours first")
+    rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    if all(meant.count(one) == 1 for one in rgb):  # in any order
+        return [meant.index(one) + 1 for one in rgb]
+    shown = [band for band, kind in enumerate(meant, 1) if kind != ColorInterp.alpha]
     if len(shown) not in (1, 3) and not len(shown) > 3:
         raise InputError(
             f"{path} has {len(shown)} bands of colour: expected one of grey, or red, green and blue"

@@ -22,6 +22,9 @@ __all__ = ["TileTree"]
 _RECORD = ".units.jsonl"
 _UNFINISHED = ".unfinished"
 
+# Others remove a directory only as often as they empty it; a dangling link never becomes one.
+_MOST_TRIES = 1000
+
 
 class TileTree:
     """The files ``{z}/{x}/{y}.png`` below a directory; any number of threads may write.
@@ -133,7 +136,7 @@ class TileTree:
 
 def _rename(part: Path, target: Path) -> None:
     """Give a file its name, in a directory that another thread may find empty, and remove."""
-    while True:
+    for _ in range(_MOST_TRIES):
         try:
             part.replace(target)
         except FileNotFoundError:
@@ -143,3 +146,4 @@ def _rename(part: Path, target: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
         else:
             return
+    part.replace(target)
