@@ -109,7 +109,8 @@ def test_what_downloads_go_on_with_and_what_others_made_stays(tmp_path: Path) ->
         ".m.tif_tmp_mosaic.tif",
         f"m.tif_tmp_{dead}.tif",
     }
-    for name in kept | {f".m.tif_tmp_{dead}.tif", f".m.tif_tmp_{dead}.tif.aux.xml"}:
+    gone = {f".m.tif_tmp_{dead}{end}" for end in ("", ".tif", ".tif.aux.xml", ".part.copy")}
+    for name in kept | gone:
         (tmp_path / name).write_bytes(b"")
     PartFile(tmp_path / "x").discard()
     assert names(tmp_path) == kept

@@ -32,8 +32,8 @@ _OWNED = re.compile(
     r"\.(.+)_tmp_([0-9a-f]{8})_(\d+)_([0-9a-f]{8})_[0-9a-f]{12}((?:\..+)?)", re.DOTALL
 )
 
-_PART = ".part"
-"""Suffix of what another run goes on with; see `geotessera.remote.transfer.resume`."""
+_KEPT = (".part", ".part.json")
+"""Suffixes of what another run goes on with; see `geotessera.remote.transfer.resume`."""
 
 # 255 bytes is the longest name that common file systems take; the rest is ours.
 _LONGEST_STEM = 200
@@ -88,7 +88,7 @@ def _looked_through(directory: str, _: int) -> None:
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             found = OwnedName.parse(entry.name)
-            if found is None or found.suffix.startswith(_PART) or found.owner == this_process():
+            if found is None or found.suffix in _KEPT or found.owner == this_process():
                 continue
             with suppress(OSError):
                 if is_abandoned(found.owner, _last_change(entry)):
