@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -289,6 +290,24 @@ def test_on_a_terminal_there_are_bars_and_tables_unless_it_is_dumb(
     if term != "dumb":  # rate and time left
         assert re.search(r"[1-9][\d.]* [kM]B/s", text)
         assert re.search(r"\d:\d\d:\d\d", text)
+
+
+@pytest.mark.parametrize(("columns", "boxed"), [("200", True), ("40", False)])
+def test_a_table_that_does_not_fit_has_no_box_and_whole_names(
+    monkeypatch: pytest.MonkeyPatch, columns: str, boxed: bool
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    place = "s3://bucket/a-name-that-is-longer-than-the-terminal"
+    cli.output.Output().table(("Dataset", "Store"), [("v1", place)], title="Stores")
+    text = sys.stdout.getvalue()  # type: ignore[attr-defined]
+    assert place in text
+    assert ("┃" in text) == boxed
 
 
 def test_one_long_step_without_news_is_shown_too(

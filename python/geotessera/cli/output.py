@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 import threading
 import time
@@ -130,17 +131,19 @@ class Output:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = ""
     ) -> None:
-        """Write a table: boxed on a terminal, aligned columns elsewhere."""
+        """Write a table: boxed on a terminal that is wide enough, aligned columns elsewhere."""
         if self.as_json:
             return
         cells = [[str(cell) for cell in row] for row in rows]
-        if decorated(sys.stdout):
+        lines = [list(columns), *cells]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+        # A box that does not fit would break names in the middle, so that none can be copied.
+        fits = sum(widths) + 3 * len(widths) + 1 <= shutil.get_terminal_size().columns
+        if decorated(sys.stdout) and fits:
             _rich_table(columns, cells, title)
             return
         if title:
             self.say(title)
-        lines = [list(columns), *cells]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
         for line in lines:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             self.say("  ".join(padded).rstrip())
