@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from tests.oracles import dequantized
 
 from geotessera import _native
+from waiting import PATIENCE
 
 KINDS = ("i8", "i8-bands", "f32", "f32-nodata")
 VIEWS = ("plain", "reversed", "stepped", "transposed")
@@ -303,19 +306,28 @@ def test_rows_beyond_the_counts_are_left_out() -> None:
 
 
 def test_the_gil_is_released() -> None:
+    """Another thread counts while this one, which nobody interrupts, is inside a call."""
     values = np.ones((400, 400, 128), np.float32)
-    steps = 0
-    done = threading.Event()
+    stop, steps = threading.Event(), [0]
 
-    def work() -> None:
-        for _ in range(3):
+    def count() -> None:
+        while not stop.is_set():
+            steps[0] += 1
+            time.sleep(0)  # gives the GIL away
+
+    thread = threading.Thread(target=count)
+    interval, end = sys.getswitchinterval(), time.monotonic() + PATIENCE
+    # So long that the interpreter never takes the GIL from this thread: only a call gives it.
+    sys.setswitchinterval(1000)
+    try:
+        thread.start()
+        counted = 0
+        while not counted and time.monotonic() < end:
+            before = steps[0]
             _native.moments(values)
-        done.set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not done.is_set():
-        steps += 1
-        done.wait(0.0005)
-    thread.join()
-    assert steps > 3
+            counted = steps[0] - before
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert counted
