@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotessera.cells import cell_of_centre
 from geotessera.errors import InputError
+from geotessera.globe import in_degrees, on_globe, parts_of_geometry
 from geotessera.grid import tile_from_world, tile_to_bounds
 from geotessera.types import BBox, TileId
 
@@ -113,14 +114,24 @@ class Region:
             raise InputError(
                 f"region {name} ({west}, {south}, {east}, {north}) is not in WGS84 degrees"
             )
-        geometry = _on_globe(shapely.force_2d(shapely.make_valid(geometry)))
+        try:
+            geometry = on_globe(shapely.force_2d(shapely.make_valid(geometry)))
+        except shapely.GEOSException as error:  # coordinates that are no numbers
+            raise InputError(f"region {name} is no valid outline: {error}") from error
         return cls(_enclosing(geometry), geometry, name)
 
     @classmethod
     def from_file(cls, location: str | os.PathLike[str] | GeoDataFrame) -> Region:
         """Return the outlines of a vector file, URL or GeoDataFrame as one region."""
         name = "region" if hasattr(location, "geometry") else os.fspath(location)
-        return cls.from_geometry(read_region_file(location).geometry.union_all(), str(name))
+        import shapely
+
+        outlines = read_region_file(location).geometry.to_numpy()
+        try:
+            whole = shapely.union_all(shapely.make_valid(outlines))
+        except shapely.GEOSException as error:
+            raise InputError(f"region {name} has no valid outline: {error}") from error
+        return cls.from_geometry(whole, str(name))
 
     @classmethod
     def from_country(cls, country: str) -> Region:
@@ -195,7 +206,7 @@ def _by_dimension(geometry: BaseGeometry) -> list[BaseGeometry]:
     import numpy as np
     import shapely
 
-    parts = _parts(geometry)
+    parts = parts_of_geometry(geometry)
     flat = np.array([shapely.get_dimensions(part) < 2 for part in parts])
     groups = [shapely.union_all(parts[~flat])] if (~flat).any() else []
     if flat.any():
@@ -207,35 +218,6 @@ def _by_dimension(geometry: BaseGeometry) -> list[BaseGeometry]:
     return groups
 
 
-def _parts(geometry: BaseGeometry) -> NDArray[Any]:
-    import numpy as np
-    import shapely
-
-    parts = np.array([geometry], dtype=object)
-    while True:  # collections may be nested
-        inner = shapely.get_parts(parts)
-        if len(inner) == len(parts):
-            return inner
-        parts = inner
-
-
-def _on_globe(geometry: BaseGeometry) -> BaseGeometry:
-    """Take the parts of a geometry beyond ±180 round the globe."""
-    import shapely
-    from shapely.affinity import translate
-
-    west, _, east, _ = geometry.bounds
-    if west >= -180 and east <= 180:
-        return geometry
-    pieces = [
-        translate(
-            shapely.intersection(geometry, shapely.box(turn - 180, -90, turn + 180, 90)), -turn
-        )
-        for turn in (-360, 0, 360)
-    ]
-    return shapely.union_all([piece for piece in pieces if not piece.is_empty])
-
-
 def _enclosing(geometry: BaseGeometry) -> BBox:
     """Return the narrowest box round a geometry, across the antimeridian if that is narrower.
 
@@ -243,7 +225,7 @@ def _enclosing(geometry: BaseGeometry) -> BBox:
     """
     import shapely
 
-    bounds = shapely.bounds(_parts(geometry))
+    bounds = shapely.bounds(parts_of_geometry(geometry))
     south, north = float(bounds[:, 1].min()), float(bounds[:, 3].max())
     spans = sorted((float(west), float(east)) for west, east in bounds[:, [0, 2]])
     # The widest gap between the parts' longitudes is what the box leaves out.
@@ -265,7 +247,9 @@ def _rings(geometry: BaseGeometry, bbox: BBox) -> list[list[tuple[float, float]]
     width = bbox.east - bbox.west + 360 * crosses
     detail = max(width, bbox.north - bbox.south) / 500
     parts = [
-        part for part in _parts(shapely.simplify(geometry, detail)) if part.geom_type == "Polygon"
+        part
+        for part in parts_of_geometry(shapely.simplify(geometry, detail))
+        if part.geom_type == "Polygon"
     ]
     rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
     # In continuous longitude: what is west of the box's west lies beyond the antimeridian.
@@ -333,6 +317,7 @@ def read_region_file(location: str | os.PathLike[str] | GeoDataFrame) -> GeoData
         (a `ValueError`) if it cannot be read, is empty, or declares no CRS.
     """
     import geopandas
+    import shapely
 
     frame: Any = location
     if isinstance(location, str | os.PathLike):
@@ -358,8 +343,8 @@ def read_region_file(location: str | os.PathLike[str] | GeoDataFrame) -> GeoData
     if empty.any():
         raise InputError(f"region file {name}: feature {int(empty.argmax())} has no geometry")
     try:
-        return frame.to_crs("EPSG:4326")
-    except (RuntimeError, ValueError) as error:  # pyproj's errors
+        return in_degrees(frame)
+    except (RuntimeError, ValueError, shapely.GEOSException) as error:  # and pyproj's errors
         raise InputError(
             f"region file {name}: its CRS {frame.crs.name!r} cannot be placed on the globe: {error}"
         ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera.cells import COLUMNS, ROWS, cells_of_box, centre_of_column, centre_of_row
+from geotessera.globe import parts_of_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +65,7 @@ def _drawn(geometry: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     from affine import Affine
     from rasterio.features import rasterize
 
-    parts = _flattened(geometry)
+    parts = parts_of_geometry(geometry)
     flat = shapely.get_dimensions(parts) < 2
     edges = [*parts[flat], *(shapely.boundary(part) for part in parts[~flat])]
     shape, transform = (ROWS, COLUMNS), Affine(*_GLOBE)
@@ -87,17 +88,6 @@ def _drawn(geometry: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return drawn(parts[~flat], touched=False), near
 
 
-def _flattened(geometry: Any) -> NDArray[Any]:
-    import shapely
-
-    parts = np.array([geometry], dtype=object)
-    while True:  # collections may be nested
-        inner = shapely.get_parts(parts)
-        if len(inner) == len(parts):
-            return inner
-        parts = inner
-
-
 # --- Lines -------------------------------------------------------------------------------
 
 
@@ -110,9 +100,9 @@ def region_lines(region: Region) -> list[NDArray[np.float64]]:
         east += 360 if west > east else 0
         ring = [(west, south), (east, south), (east, north), (west, north), (west, south)]
         return [np.array(ring)]
-    parts = _flattened(region.geometry)
+    parts = parts_of_geometry(region.geometry)
     areas = shapely.get_dimensions(parts) == 2
-    lines = _flattened(shapely.GeometryCollection([*shapely.boundary(parts[areas])]))
+    lines = parts_of_geometry(shapely.GeometryCollection([*shapely.boundary(parts[areas])]))
     others = parts[~areas]
     return [
         piece
