@@ -5,6 +5,7 @@
 //! the order in memory: the caller permutes. Every constructor proves that shape
 //! and strides stay inside memory and inside `isize`, so no kernel checks again.
 
+mod geometry;
 mod pixels;
 mod read;
 mod size;

@@ -1,9 +1,9 @@
 //! Views that are read.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::geometry::geometry;
 use super::size::{contiguous, count, inside, offset, reach};
 use crate::error::{Error, Result};
 
@@ -35,15 +35,7 @@ impl<T, const N: usize> Clone for View<'_, T, N> {
 
 impl<T, const N: usize> Copy for View<'_, T, N> {}
 
-impl<T, const N: usize> fmt::Debug for View<'_, T, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "View {{ shape: {:?}, strides: {:?} }}",
-            self.shape, self.strides
-        )
-    }
-}
+geometry!(View);
 
 impl<'a, T, const N: usize> View<'a, T, N> {
     /// A C-contiguous view of a whole slice.
@@ -96,57 +88,10 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         })
     }
 
-    /// Length of each axis.
-    #[inline]
-    pub fn shape(&self) -> [usize; N] {
-        self.shape
-    }
-
-    /// Elements from one index to the next, for each axis.
-    #[inline]
-    pub fn strides(&self) -> [isize; N] {
-        self.strides
-    }
-
-    /// How many elements there are (the constructors proved that this fits).
-    pub fn len(&self) -> usize {
-        if self.is_empty() {
-            0
-        } else {
-            self.shape.iter().product()
-        }
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.shape.contains(&0)
-    }
-
     /// The first element; dangling when the view is empty.
     #[inline]
     pub fn as_ptr(&self) -> *const T {
         self.ptr
-    }
-
-    /// Whether consecutive indices along `axis` are neighbours in memory.
-    #[inline]
-    pub fn is_dense(&self, axis: usize) -> bool {
-        self.strides[axis] == 1 || self.shape[axis] <= 1
-    }
-
-    /// The same elements with the axes in another order, as `numpy.transpose`.
-    ///
-    /// # Panics
-    /// When `axes` is not a permutation: a bug of the caller, never input.
-    pub fn permute(self, axes: [usize; N]) -> Self {
-        let mut seen = [false; N];
-        axes.iter().for_each(|&axis| seen[axis] = true);
-        assert!(seen.iter().all(|&s| s), "{axes:?} is not a permutation");
-        Self {
-            shape: axes.map(|axis| self.shape[axis]),
-            strides: axes.map(|axis| self.strides[axis]),
-            ..self
-        }
     }
 
     /// The part with indices `range` along `axis`.
@@ -190,15 +135,9 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         if self.is_empty() {
             return Some(&[]);
         }
-        let mut step = 1;
-        for axis in (0..N).rev() {
-            if self.shape[axis] > 1 && self.strides[axis] != step {
-                return None;
-            }
-            step *= self.shape[axis] as isize;
-        }
         // SAFETY: the elements are initialised and exactly this slice.
-        Some(unsafe { std::slice::from_raw_parts(self.ptr, self.len()) })
+        self.is_contiguous()
+            .then(|| unsafe { std::slice::from_raw_parts(self.ptr, self.len()) })
     }
 
     /// The address of an element.
@@ -207,7 +146,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// `index` is inside the shape.
     #[inline(always)]
     pub unsafe fn ptr_at(&self, index: [usize; N]) -> *const T {
-        debug_assert!(index.iter().zip(self.shape).all(|(&i, len)| i < len));
+        debug_assert!(self.holds(index));
         // SAFETY: the constructor proved that the element is inside the allocation.
         unsafe { self.ptr.offset(offset(index, self.strides)) }
     }
@@ -231,9 +170,9 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     where
         T: Copy,
     {
-        let inside = index.iter().zip(self.shape).all(|(&i, len)| i < len);
-        // SAFETY: checked in the line above.
-        inside.then(|| unsafe { self.get_unchecked(index) })
+        // SAFETY: checked right here.
+        self.holds(index)
+            .then(|| unsafe { self.get_unchecked(index) })
     }
 
     /// An element.

@@ -1,10 +1,10 @@
 //! Views that are written.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::geometry::geometry;
 use super::size::{contiguous, count, injective, inside, offset, reach};
 use crate::error::{Error, Result};
 
@@ -26,15 +26,7 @@ unsafe impl<T: Send, const N: usize> Send for ViewMut<'_, T, N> {}
 // SAFETY: a shared reference to a mutable view gives no access to elements.
 unsafe impl<T: Sync, const N: usize> Sync for ViewMut<'_, T, N> {}
 
-impl<T, const N: usize> fmt::Debug for ViewMut<'_, T, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ViewMut {{ shape: {:?}, strides: {:?} }}",
-            self.shape, self.strides
-        )
-    }
-}
+geometry!(ViewMut);
 
 impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// A C-contiguous view of a whole slice.
@@ -94,57 +86,10 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         })
     }
 
-    /// Length of each axis.
-    #[inline]
-    pub fn shape(&self) -> [usize; N] {
-        self.shape
-    }
-
-    /// Elements from one index to the next, for each axis.
-    #[inline]
-    pub fn strides(&self) -> [isize; N] {
-        self.strides
-    }
-
-    /// How many elements there are (the constructors proved that this fits).
-    pub fn len(&self) -> usize {
-        if self.is_empty() {
-            0
-        } else {
-            self.shape.iter().product()
-        }
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.shape.contains(&0)
-    }
-
     /// The first element; dangling when the view is empty.
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.ptr
-    }
-
-    /// Whether consecutive indices along `axis` are neighbours in memory.
-    #[inline]
-    pub fn is_dense(&self, axis: usize) -> bool {
-        self.strides[axis] == 1 || self.shape[axis] <= 1
-    }
-
-    /// The same elements with the axes in another order, as `numpy.transpose`.
-    ///
-    /// # Panics
-    /// When `axes` is not a permutation: a bug of the caller, never input.
-    pub fn permute(self, axes: [usize; N]) -> Self {
-        let mut seen = [false; N];
-        axes.iter().for_each(|&axis| seen[axis] = true);
-        assert!(seen.iter().all(|&s| s), "{axes:?} is not a permutation");
-        Self {
-            shape: axes.map(|axis| self.shape[axis]),
-            strides: axes.map(|axis| self.strides[axis]),
-            ..self
-        }
     }
 
     /// The same view, borrowed for a while.
@@ -208,15 +153,9 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         if self.is_empty() {
             return Some(&mut []);
         }
-        let mut step = 1;
-        for axis in (0..N).rev() {
-            if self.shape[axis] > 1 && self.strides[axis] != step {
-                return None;
-            }
-            step *= self.shape[axis] as isize;
-        }
         // SAFETY: the elements are exactly this slice, and `self` had sole access for 'a.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.ptr.cast(), self.len()) })
+        self.is_contiguous()
+            .then(|| unsafe { std::slice::from_raw_parts_mut(self.ptr.cast(), self.len()) })
     }
 
     /// The address of an element.
@@ -225,7 +164,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// `index` is inside the shape.
     #[inline(always)]
     pub unsafe fn ptr_at(&mut self, index: [usize; N]) -> *mut T {
-        debug_assert!(index.iter().zip(self.shape).all(|(&i, len)| i < len));
+        debug_assert!(self.holds(index));
         // SAFETY: the constructor proved that the element is inside the allocation.
         unsafe { self.ptr.offset(offset(index, self.strides)) }
     }
@@ -237,9 +176,12 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     #[inline]
     #[track_caller]
     pub fn set(&mut self, index: [usize; N], value: T) {
-        let inside = index.iter().zip(self.shape).all(|(&i, len)| i < len);
-        assert!(inside, "index {index:?} is outside shape {:?}", self.shape);
-        // SAFETY: checked in the line above; `self` has sole access.
+        assert!(
+            self.holds(index),
+            "index {index:?} is outside shape {:?}",
+            self.shape
+        );
+        // SAFETY: checked above; `self` has sole access.
         unsafe { self.ptr_at(index).write(value) }
     }
 }
