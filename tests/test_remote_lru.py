@@ -7,6 +7,7 @@ import gc
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -609,6 +610,31 @@ def test_no_mixture_of_two_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 # --- Many at once ----------------------------------------------------------------------------
+
+
+def test_a_group_that_goes_when_it_was_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread replaces or evicts it between our rename and our look at it."""
+    cache = FileCache(tmp_path, 2**20)
+    group_of(cache, "key", {"a": b"old"})
+    rename = Path.rename
+    refused: list[Path] = []
+
+    def in_the_way(path: Path, target: Path) -> Path:
+        if target.suffix == ".d" and not refused:
+            refused.append(target)
+            shutil.rmtree(target)
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", in_the_way)
+    group_of(cache, "key", {"a": b"new"})
+    assert refused
+    assert cache.writable
+    lease = cache.lease("key")
+    assert lease is not None
+    assert read(lease) == {"a": b"new"}
 
 
 def test_sixteen_threads(tmp_path: Path) -> None:

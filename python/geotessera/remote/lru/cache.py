@@ -284,8 +284,9 @@ class FileCache:
         for _ in range(10):  # others may be as quick
             try:
                 made.rename(place)
-            except OSError:
-                if not place.is_dir():
+            except OSError as error:
+                # What was in the way may be gone by now.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not place.is_dir():
                     raise
                 self._space.discard(place)
             else:
