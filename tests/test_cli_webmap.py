@@ -176,6 +176,14 @@ def test_an_archive_alone_takes_away_what_an_earlier_run_left(mosaic: Path, tmp_
     assert {"tiles", "tiles.js"} <= set(names(tmp_path / "map"))
 
 
+def test_the_command_that_shows_a_map_takes_its_name_for_no_option(
+    mosaic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(str(mosaic), "-o", "-map", "--max-zoom", "8")
+    assert "geotessera serve ./-map" in result.stdout
+
+
 @pytest.mark.parametrize(
     "words",
     [["--bbox", "1,2,3,4"], ["--tile", "1,2"], ["--country", "Malta"], ["--store-url", "x"],

@@ -154,7 +154,9 @@ def conclude(output: Output, job: MapJob, made: MadeMap, seconds: float) -> dict
         rows["Viewer"] = page
     output.pairs(rows)
     if page is not None:
-        output.say(f"Show it: geotessera serve {shlex.quote(str(job.directory))}")
+        name = str(job.directory)
+        shown = shlex.quote(f"./{name}" if name.startswith("-") else name)
+        output.say(f"Show it: geotessera serve {shown}")
         if job.packs:
             output.say("or open the viewer's file in a browser")
     return _document(job, made, seconds)
