@@ -181,6 +181,22 @@ def test_a_row_per_point_and_year(small_world: SampleWorld, tmp_path: Path) -> N
     assert table.crs.to_epsg() == 4326
 
 
+def test_a_year_that_there_is_not_is_said_with_those_that_there_are(
+    sample: Command, tmp_path: Path
+) -> None:
+    points = write_points(tmp_path / "points.csv")
+    result = sample(points, tmp_path / "out.csv", "--year", "2024", "--year", "2019")
+    assert result.exit_code == 0
+    assert "Warning: there is nothing of 2019: the dataset has 2024\n" in result.stderr
+    table = pd.read_csv(tmp_path / "out.csv")
+    columns = [name for name in table if name.startswith("tessera_")]
+    assert len(columns) == 4
+    assert table[table.year == 2019][columns].isna().all(axis=None)
+    assert table[table.year == 2024][columns].notna().any(axis=None)
+    result = sample(points, tmp_path / "out.csv", "--year", "2024")
+    assert "there is nothing of" not in result.stderr
+
+
 def test_the_points_own_columns_are_never_lost(sample: Command, tmp_path: Path) -> None:
     points = tmp_path / "p.csv"
     pd.DataFrame(

@@ -182,6 +182,7 @@ def _sample(
             raise
         output.note(f"Warning: {describe(error)}: only the tiles in {tiles} are known")
         client = _LocalTiles(tiles, dataset)
+    _warn_of_years(output, client, years)
     values, status = [], []
     for year in years:
         with output.progress(f"Sampling {year}") as progress:
@@ -195,8 +196,28 @@ def _sample(
             )
         values.append(found)
         status.append(why)
-    rows = Rows(frame, array, years, values, status, how["bands"])
+    rows = Rows(frame, array, years, _of_one_width(values), status, how["bands"])
     return rows, _identity(client)
+
+
+def _of_one_width(values: list[Any]) -> list[Any]:
+    """Return a year's rows each; a year of which nothing was found had to guess the bands."""
+    import numpy as np
+
+    found = [one for one in values if np.isfinite(one).any()]
+    shape = found[0].shape if found else values[0].shape
+    return [one if one.shape == shape else np.full(shape, np.nan, np.float32) for one in values]
+
+
+def _warn_of_years(output: Output, client: Any, years: Sequence[int]) -> None:
+    """Say which years there are, if others are asked for: their rows will be empty."""
+    registry = getattr(client, "registry", None)
+    there = [] if registry is None else registry.get_available_years()
+    if there and (absent := [year for year in years if year not in there]):
+        output.note(
+            f"Warning: there is nothing of {', '.join(map(str, absent))}: the dataset has "
+            f"{', '.join(map(str, there))}"
+        )
 
 
 def _identity(client: Any) -> dict[str, Any]:
