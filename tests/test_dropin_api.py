@@ -96,6 +96,13 @@ def test_points_of_stores_may_be_text_too(tmp_path: Path) -> None:
     assert np.isfinite(found).all()
 
 
+def test_what_is_no_pair_is_an_index_error_of_stores(tmp_path: Path) -> None:
+    client = GeoTesseraZarr(SampleStore.build(tmp_path / "store", size="tiny").path)
+    for error in (IndexError, ValueError):
+        with pytest.raises(error, match="point 0 must be a pair"):
+            client.sample_points([(0.0,)], 2024)
+
+
 @pytest.mark.parametrize("points", [[("east", "north")], [("1", "")], [("1", "2", "3")], ["12"]])
 def test_text_that_is_no_number_is_refused(client: GeoTessera, points: Any) -> None:
     with pytest.raises(ValueError, match="point 0 must be a pair of numbers"):

@@ -32,6 +32,7 @@ __all__ = [
     "NotFoundError",
     "NotPublishedError",
     "OfflineError",
+    "PointsError",
     "ReadOnlyError",
     "RegistryError",
     "ResamplingError",
@@ -79,6 +80,10 @@ class BoxError(InputError, RuntimeError, IndexError):
 
     Upstream raises what PROJ does, or for one without area that nothing is there.
     """
+
+
+class PointsError(InputError, IndexError):
+    """Points for a store that are no pairs of numbers; upstream indexes them."""
 
 
 class ResamplingError(InputError, KeyError):

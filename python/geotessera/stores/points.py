@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotessera import _native
-from geotessera.errors import InputError
+from geotessera.errors import InputError, PointsError
 from geotessera.points import read_points
 from geotessera.sampling import check_method
 from geotessera.sources.base import check_bands
@@ -113,8 +113,8 @@ def point_array(coords: Any) -> NDArray[np.float64]:
 
     Raises
     ------
-    InputError
-        (a `ValueError`) if it holds anything but numbers.
+    PointsError
+        (a `ValueError` and an `IndexError`) if it holds anything but numbers.
     """
     if isinstance(coords, np.ndarray) and coords.ndim == 2 and coords.shape[1] > 2:
         coords = coords[:, :2]
@@ -124,7 +124,10 @@ def point_array(coords: Any) -> NDArray[np.float64]:
         first = coords[0]
         if isinstance(first, list | tuple | np.ndarray) and len(first) > 2:
             coords = [pair[:2] for pair in coords]
-    return read_points(coords)
+    try:
+        return read_points(coords)
+    except InputError as error:
+        raise PointsError(str(error)) from error
 
 
 def sample_store(
