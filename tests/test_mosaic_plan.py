@@ -110,6 +110,47 @@ def test_the_first_tile_that_shares_an_area_gives_the_resolution() -> None:
     assert grid.transform[0] != other.transform[0]
 
 
+@pytest.mark.parametrize(
+    ("box", "crs"),
+    [
+        ((-180, -90, 180, 90), 32631),  # its edges are a line of 334 km there
+        ((-180, -60, 180, 75), 32660),
+        ((-180, -90, 180, 90), 27700),
+    ],
+)
+def test_boxes_that_a_crs_has_no_place_for_are_refused(box: tuple[float, ...], crs: int) -> None:
+    with pytest.raises(InputError, match="too far round the globe for EPSG"):
+        project_bbox(box, crs)
+
+
+@pytest.mark.parametrize(
+    ("box", "crs"),
+    [
+        ((-180, 60, 180, 90), 3995),
+        ((-180, -90, 180, -60), 3031),
+        ((-180, -90, 180, 90), 4326),
+        ((-180, -85, 180, 85), 3857),
+        ((-125, 24, -66, 50), 5070),
+        ((-125, 24, -66, 50), 32614),
+        ((19, 41, -169, 82), 3576),
+        ((-32, 34, 45, 72), 3035),
+        ((166, -48, -176, -34), 2193),
+        ((-76, -56, -66, -17), 32719),
+    ],
+)
+def test_bounds_of_a_box_hold_what_is_in_it(box: tuple[float, ...], crs: int) -> None:
+    west, south, east, north = box
+    lon = np.linspace(west, east + 360 * (west > east), 60)
+    lat = np.linspace(south, north, 50)
+    x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(*np.meshgrid(lon, lat))
+    if crs in (4326, 3857):
+        x = np.meshgrid(lon, lat)[0] * (20037508.342789244 / 180 if crs == 3857 else 1)
+    left, bottom, right, top = project_bbox(box, crs)
+    slack = 0.01 * max(right - left, top - bottom)
+    assert left - slack < x.min() < x.max() < right + slack
+    assert bottom - slack < y.min() < y.max() < top + slack
+
+
 def test_resolution_and_alignment() -> None:
     grid = plan_region(CAMBRIDGE, BOX, 32631, resolution=(20, 40), align=True).grid
     left, bottom, right, top = project_bbox(BOX, 32631)
@@ -254,6 +295,7 @@ def test_like_xarray_objects() -> None:
         (plain.isel(x=[0, 1, 3]), "not evenly spaced"),
         (plain.isel(x=[0]), "at least 2"),
         (plain.drop_vars(["x", "y"]), "no one-dimensional coordinates"),
+        (plain.isel(x=[0, 1]).assign_coords(x=["a", "b"]), "x of like= are no numbers"),
     ):
         with pytest.raises(InputError, match=what):
             grid_like(wrong)
@@ -266,6 +308,10 @@ def test_what_has_no_grid_is_refused(tmp_path: Path) -> None:
     turned = Box("EPSG:32631", rasterio.Affine(10, 1, 0, 1, -10, 0), (4, 4))
     with pytest.raises(InputError, match="not north-up"):
         grid_like(turned)
+    for shape in ((0, 4), (4, 0)):
+        empty = Box("EPSG:32631", rasterio.Affine(10, 0, 0, 0, -10, 0), shape)
+        with pytest.raises(InputError, match="has no pixels"):
+            grid_like(empty)
 
 
 # --- Where rasters and windows lie ------------------------------------------------------

@@ -26,6 +26,12 @@ __all__ = [
     "project_bbox",
 ]
 
+_INSIDE = 19
+"""Points across a box by which its bounds are checked, edges included."""
+
+_SLACK = 0.05
+"""Share of bounds by which GDAL may miss what curves between its points."""
+
 MERCATOR_PERIOD = 2 * math.pi * 6378137.0
 """Once round the globe in EPSG:3857, metres."""
 
@@ -142,7 +148,37 @@ def _project_box(box: BBox, code: int | str) -> Bounds:
     left, bottom, right, top = (float(value) for value in found)
     if not all(map(math.isfinite, found)) or left >= right or bottom >= top:
         raise InputError(f"box {tuple(box)} has no place in {_short(code)}")
+    if not _holds_its_middle(box, code, (left, bottom, right, top)):
+        raise InputError(
+            f"box {tuple(box)} goes too far round the globe for {_short(code)}: choose EPSG:4326, "
+            "EPSG:3857, or a CRS that is made for the place"
+        )
     return left, bottom, right, top
+
+
+def _holds_its_middle(box: BBox, code: int | str, bounds: Bounds) -> bool:
+    """Return whether the bounds of a box's edges are those of what is within, too.
+
+    Not where a CRS is cut, or folded: all of the globe's edges are one line in UTM.
+    """
+    import numpy as np
+    from rasterio._err import CPLE_BaseError
+    from rasterio.warp import transform
+
+    shares = np.linspace(0, 1, _INSIDE)[1:-1]
+    lon, lat = np.meshgrid(
+        box.west + shares * (box.east - box.west), box.south + shares * (box.north - box.south)
+    )
+    try:
+        found = transform(_rasterio_crs(4326), _rasterio_crs(code), lon.ravel(), lat.ravel())
+    except CPLE_BaseError:  # a place that the CRS does not have
+        return False
+    left, bottom, right, top = bounds
+    for values, low, high in zip(found, (left, bottom), (right, top), strict=True):
+        slack, finite = _SLACK * (high - low), np.array(values)[np.isfinite(values)]
+        if ((finite < low - slack) | (finite > high + slack)).any():
+            return False
+    return True
 
 
 def _short(code: int | str) -> str:

@@ -52,6 +52,8 @@ def grid_like(like: Any) -> GridSpec:
             f"like={_short_repr(like)} is not north-up (transform {grid.transform}): rotated "
             "grids and rows from south to north are not supported; sort y from north to south"
         )
+    if grid.height < 1 or grid.width < 1:
+        raise InputError(f"like={_short_repr(like)} has no pixels: {grid.height} × {grid.width}")
     return grid
 
 
@@ -162,7 +164,10 @@ def _even_steps(axis: Any, name: str) -> tuple[float, float, int]:
     """Return step, outer edge of the first pixel, and count of evenly spaced pixel centres."""
     import numpy as np
 
-    values = np.asarray(axis.values, np.float64)
+    try:
+        values = np.asarray(axis.values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the coordinates {name} of like= are no numbers: {error}") from error
     if len(values) < 2:
         raise InputError(f"like= has {len(values)} coordinate(s) {name}: at least 2 are needed")
     step = float(values[-1] - values[0]) / (len(values) - 1)
