@@ -132,6 +132,10 @@ def test_a_model_gives_its_own_colours() -> None:
     # Balanced by histogram over this very block: each level for as many pixels.
     counts = np.bincount(colours[shown][:, 0], minlength=256)
     assert counts.max() <= np.ceil(shown.sum() / 256) + 1
+    # Of a model with more components, the first three are shown.
+    five = fit([block], n_components=5)
+    five = replace(five, stretch=fit_stretch(five, [block]))
+    np.testing.assert_array_equal(block.rgb(model=five), colours[..., :3])
     two = fit([block], n_components=2)
     two = replace(two, stretch=fit_stretch(two, [block]))
     with pytest.raises(InputError, match="three components"):

@@ -71,10 +71,10 @@ def _by_model(block: Block, model: _Model) -> tuple[NDArray[np.uint8], NDArray[n
             "the model does not say which scores become which colours: give it a stretch with "
             "geotessera.pca.fit_stretch, or use one that `visualize --save-model` wrote"
         )
-    scores = model.project(block)[..., :3]
+    scores = model.project(block)
     if scores.shape[2] < 3:
         raise InputError(f"a picture needs three components, and the model has {scores.shape[2]}")
-    shown = np.isfinite(scores).all(axis=2)
+    shown = np.isfinite(scores[..., :3]).all(axis=2)
     colours = model.stretch.apply(scores)[..., :3]
     return np.where(shown[..., None], colours, np.uint8(0)), shown
 
