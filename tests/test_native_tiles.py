@@ -128,7 +128,7 @@ def test_arrays() -> None:
     assert points_array(floats) is floats
     strided = np.arange(24.0).reshape(6, 4)[:, ::2]
     assert np.shares_memory(points_array(strided), strided)
-    for dtype in ("f4", "i8", "u2", ">f8", object):
+    for dtype in ("f4", "i8", "u2", ">f8", object, "U"):
         found = points_array(floats.astype(dtype))
         np.testing.assert_array_equal(found, floats)
         assert found.dtype == np.dtype("=f8")
@@ -151,7 +151,8 @@ def test_arrays() -> None:
         None,
         {1.0, 2.0},
         {1: 2, 3: 4},
-        ("1", "2"),
+        ("1", "x"),
+        (b"1", b"2"),
         (1, None),
         (1, 2j),
         (True, 2),
@@ -175,7 +176,7 @@ def test_the_row_that_is_no_pair_is_named(bad: Any) -> None:
         np.zeros(4),
         np.zeros((2, 2), bool),
         np.zeros((2, 2), complex),
-        np.array([["1", "2"]]),
+        np.array([[b"1", b"2"]]),
         np.zeros((2, 2, 2)),
     ],
 )
