@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from geotessera.pca.model import PcaModel
     from geotessera.pca.sources import Pixels
-    from geotessera.types import ProgressCallback
+    from geotessera.types import Block, ProgressCallback
 
 __all__ = ["METHODS", "Stretch", "check_stretch", "fit_stretch", "linear"]
 
@@ -110,7 +110,7 @@ def fit_stretch(
         for pixels in each(listed, report, "Balancing colours"):
             for strip in strips(pixels):
                 if model is None:
-                    yield _whole(strip.values)  # type: ignore[arg-type]  # checked above
+                    yield _whole(_present(strip))
                     continue
                 shape = (strip.grid.height, strip.grid.width, count)
                 out = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
@@ -157,6 +157,14 @@ def _scores_in(sources: Sequence[Pixels]) -> int:
     if len(blocks) < len(sources) or any(one.quantized or one.layout != "hwc" for one in blocks):
         raise InputError("scores are float32 blocks or arrays of shape (row, column, component)")
     return blocks[0].band_count if blocks else 1
+
+
+def _present(block: Block) -> NDArray[np.float32]:
+    """Return scores that are there already, NaN where the block says that there are none."""
+    scores: NDArray[np.float32] = block.values  # type: ignore[assignment]  # checked before
+    if block.nodata is None:
+        return scores
+    return np.where(scores == np.float32(block.nodata), np.float32(np.nan), scores)
 
 
 def _whole(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     type Opened = RasterSource | Block
 
 __all__ = ["as_block", "kernel_arguments", "strips"]
+
+_SHORT = reprlib.Repr(maxlevel=1)
+"""What messages say of things that may hold a million numbers."""
 
 
 def strips(pixels: Opened) -> Iterator[Block]:
@@ -45,9 +49,10 @@ def as_block(pixels: Block | NDArray[np.float32]) -> Block:
     if isinstance(pixels, Block):
         return pixels
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype.kind not in "fiu":
+        is_array = isinstance(pixels, np.ndarray)
         raise InputError(
             "expected a raster source, a block or an array of numbers (row, column, band), found "
-            + (f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else repr(pixels))
+            + (f"{pixels.dtype} of shape {pixels.shape}" if is_array else _SHORT.repr(pixels))
         )
     values = as_float32(pixels)
     if not values.flags.aligned or not values.dtype.isnative:
