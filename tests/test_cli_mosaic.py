@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from geotessera import cli
 from geotessera.errors import UnwritableDestination
 from geotessera.grid import tile_footprint
-from geotessera.mosaic import budget, plan_region, render
+from geotessera.mosaic import budget, plan_region, record, render
+from geotessera.mosaic.record import Record
 from geotessera.sources import NpyTile
 from geotessera.supply import mosaics as tile_mosaics
 from geotessera.testing.server import Fault, LoopbackServer
@@ -378,6 +379,28 @@ def test_a_full_disk_for_tiles_ends_the_run(
     assert result.exit_code == 1
     assert "no room" in result.stderr
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_another_process_is_making_is_left_alone(
+    mosaic: Command, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    target = mosaic.out / "m.tif"
+    work = mosaic.out / ".m.tif_tmp_mosaic_tiles"
+    other = Record(target, "of another process")
+    try:
+        if late:  # it began while the tiles were looked for
+            monkeypatch.setattr(record, "check_idle", lambda _: None)
+        result = mosaic()
+        assert result.exit_code == 1
+        assert "is being made by another process" in result.stderr
+        assert mosaic("--dry-run").exit_code == 0
+        assert work.exists() is late  # what the other one may have put there, too
+        assert other.path.exists()
+    finally:
+        other.discard()
+    assert mosaic().exit_code == 0
+    assert mosaic.files() == ["m.tif"]
 
 
 def test_leftovers_of_another_dataset_are_not_used(mosaic: Command) -> None:

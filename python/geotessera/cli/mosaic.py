@@ -154,6 +154,7 @@ def mosaic(
     on with when the same command is run again. Mosaics larger than memory are no matter.
     """
     from geotessera.mosaic.parts import parts_of
+    from geotessera.mosaic.record import InProgressError
 
     output = Output(as_json=as_json, verbose=verbose)
     job = Job(
@@ -205,6 +206,9 @@ def mosaic(
     except IncompleteMosaicError as error:
         report_failures(output, job, error)
         raise typer.Exit(PROBLEMS) from error
+    except InProgressError:
+        goes_on = True  # by the process that makes it
+        raise
     except InputError:
         goes_on = False
         raise

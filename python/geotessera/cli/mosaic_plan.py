@@ -89,12 +89,15 @@ def check(job: Job) -> None:
 
         crs_code(job.crs)
     if job.path is not None:
+        from geotessera.mosaic.record import check_idle
         from geotessera.remote.partfile import check_target, check_writable
 
         if job.fmt == "zarr":
             check_writable(job.path.parent)  # a store that is there is replaced
         else:
             check_target(job.path)
+        if not job.dry_run:
+            check_idle(job.path)
 
 
 def choose_region(job: Job, where: RegionOptions) -> tuple[Region, GridSpec | None]:
@@ -166,9 +169,10 @@ def _check_filled(
     some = [tile_footprint(tile.lon, tile.lat) for tile in tiles[:: -(-len(tiles) // _SAMPLE)]]
     crs, resolution = _usual_grid(job, some)
     try:
-        grid = grid_of_bounds(crs, project_bbox(region.bbox, crs), resolution, align=True)
+        bounds = project_bbox(region.bbox, crs)
     except InputError as error:
         raise InputError(f"{error}. {_listed(region, parts)}") from error
+    grid = grid_of_bounds(crs, bounds, resolution, align=True)
     reaches = [reach for one in some if (reach := reach_of(grid, one)) is not None]
     area = sum(reach.height * reach.width for reach in reaches) / len(some) * len(tiles)
     pixels = grid.height * grid.width

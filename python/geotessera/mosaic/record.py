@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from geotessera.tiff.file import Entry, Place
 
-__all__ = ["Record", "work_path"]
+__all__ = ["InProgressError", "Record", "check_idle", "work_path"]
+
+
+class InProgressError(InputError):
+    """Another process makes the same file: what it has beside it is to be left alone."""
 
 
 def work_path(target: Path, suffix: str) -> Path:
@@ -46,8 +50,8 @@ class Record:
 
     Raises
     ------
-    InputError
-        (a `ValueError`) if another process makes the same mosaic now.
+    InProgressError
+        (an `InputError` and `ValueError`) if another process makes the same mosaic now.
     UnwritableDestination
         (an `OSError`) if the record cannot be written.
 
@@ -83,16 +87,8 @@ class Record:
             raise
 
     def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows: nobody is kept out
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(f"{self.target} is being made by another process") from error
-            # A file system that knows no locks.
+        if not _lock(self._descriptor):
+            raise InProgressError(f"{self.target} is being made by another process")
 
     def _lines(self) -> list[list[object]]:
         """Return the lines that are whole: the last one may be cut off."""
@@ -146,6 +142,32 @@ class Record:
         with suppress(OSError):
             self.path.unlink()
         self.close()
+
+
+def check_idle(target: Path) -> None:
+    """Raise `InProgressError` if another process makes a mosaic now."""
+    with suppress(OSError):
+        descriptor = os.open(work_path(target, ".jsonl"), os.O_RDWR)
+        try:
+            idle = _lock(descriptor)
+        finally:
+            os.close(descriptor)
+        if not idle:
+            raise InProgressError(f"{target} is being made by another process")
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; return whether nobody else has locked it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nobody is kept out
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Others are those of a file system that knows no locks.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _line(values: Sequence[object]) -> bytes:
