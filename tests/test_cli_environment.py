@@ -53,7 +53,7 @@ def shell(line: str, environment: dict[str, str], **more: str) -> tuple[int, str
 
 @pytest.mark.parametrize(
     "line",
-    ["info", "coverage", "download --tile 23.95,83.65 -f npy -o out", "serve .", "verify ."],
+    ["info", "coverage", "download --tile 23.95,83.65 -f npy -o out", "serve ."],
 )
 def test_a_directory_that_is_gone_is_said_to_be(
     environment: dict[str, str], tmp_path: Path, line: str
