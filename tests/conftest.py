@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from geotessera.remote.http import RetryPolicy
 from geotessera.testing import SampleWorld
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 # In CI the same examples every time: what fails there fails here too. Elsewhere new ones.
 # No deadlines anywhere: a busy machine is no failure.
-settings.register_profile("ci", derandomize=True, deadline=None)
-settings.register_profile("elsewhere", deadline=None)
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", patient, derandomize=True)
+settings.register_profile("elsewhere", patient)
 settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
 
 # Shells start what runs in the background without SIGINT, and nohup without SIGHUP: programs

@@ -23,7 +23,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         [SCRIPT, "demo", "--json"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
         # No proxy and no server could help: the demo talks to itself only.
         env={**os.environ, "TMPDIR": str(temporary), "https_proxy": "http://127.0.0.1:9"},

@@ -578,7 +578,7 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(TypeError, match="source 0: values must be"):
         mosaic([wrong], grid.transform, window, epsg=UTM31, out=out)
     with pytest.raises(TypeError, match="out must be"):
-        mosaic([source], grid.transform, window, epsg=UTM31, out=out.astype(np.float64))  # type: ignore[arg-type]
+        mosaic([source], grid.transform, window, epsg=UTM31, out=np.zeros(out.shape))  # type: ignore[arg-type]
     out.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         mosaic([source], grid.transform, window, epsg=UTM31, out=out)

@@ -142,6 +142,7 @@ def test_viewer(viewer: OpenPage) -> None:
 
 def test_viewer_opacity_and_layers(viewer: OpenPage) -> None:
     page = viewer.page
+    viewer.look(0.15, 52.1, 10)
     place = (0.16, 52.11)
     full = viewer.colour(*place)
     page.focus("#opacity")
