@@ -165,6 +165,17 @@ def test_bilinear_differs_and_water_is_masked_on_request(
     assert counts.get("water", 0) == masked.sum() > 0
 
 
+def test_options_have_the_names_that_other_commands_give_them(
+    sample: Command, tmp_path: Path
+) -> None:
+    points, tiles = write_points(tmp_path / "p.csv"), tmp_path / "tiles"
+    words = ("--resampling", "bilinear", "--embeddings-dir", str(tiles))
+    assert sample(points, tmp_path / "a.csv", *words).exit_code == 0
+    assert sample(points, tmp_path / "b.csv", "--method", "bilinear").exit_code == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert len(list(tiles.rglob("*.npy"))) == 4
+
+
 def test_a_row_per_point_and_year(small_world: SampleWorld, tmp_path: Path) -> None:
     sample = Command(small_world, tmp_path)
     points, out = write_points(tmp_path / "p.csv"), tmp_path / "out.parquet"

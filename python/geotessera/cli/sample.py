@@ -77,7 +77,12 @@ def sample(
         ),
     ] = None,
     method: Annotated[
-        _Method, typer.Option(help="The pixel under the point, or a weighted mean of four.")
+        _Method,
+        typer.Option(
+            "--method",
+            "--resampling",
+            help="The pixel under the point, or a weighted mean of four.",
+        ),
     ] = _Method.nearest,
     bands: BandsText = None,
     mask_water: Annotated[
@@ -90,8 +95,10 @@ def sample(
     tiles: Annotated[
         Path | None,
         typer.Option(
+            "--tiles",
+            "--embeddings-dir",
             help="Directory of tiles to read, and to keep what is fetched; without it what "
-            "is fetched is removed at the end."
+            "is fetched is removed at the end.",
         ),
     ] = None,
     fetch: Annotated[
