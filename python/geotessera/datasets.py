@@ -34,6 +34,7 @@ __all__ = [
     "dataset_for_location",
     "dataset_from_path",
     "dataset_from_tags",
+    "dataset_label",
     "dataset_path",
     "dataset_tags",
     "default_variant",
@@ -168,6 +169,11 @@ def version_path(version: str) -> str:
     """Return a version as paths spell it: ``v1`` for 1.0, ``v1.1`` for 1.1."""
     major, minor = normalize_version(version).split(".")
     return f"v{major}" if minor == "0" else f"v{major}.{minor}"
+
+
+def dataset_label(version: str, variant: str) -> str:
+    """Return what people are told of a dataset: ``v1.1 cambridge``."""
+    return f"{version_path(version)} {variant}"
 
 
 def find_dataset(version_norm: str, variant: str) -> Dataset | None:

@@ -16,6 +16,7 @@ from geotessera.datasets import (
     EMBEDDINGS_DIR_NAME,
     TESSERA_NPY_MIRROR_URL,
     check_variant,
+    dataset_label,
     dataset_path,
     normalize_version,
     version_path,
@@ -127,8 +128,8 @@ def check_dataset_dir(directory: str | os.PathLike[str], version: str, variant: 
     if recorded is None or recorded == (normalize_version(version), variant):
         return
     raise DatasetMismatchError(
-        f"{directory} holds {version_path(recorded[0])} {recorded[1]} embeddings, but "
-        f"{version_path(version)} {variant} was requested. Embeddings of different datasets "
+        f"{directory} holds {dataset_label(*recorded)} embeddings, but "
+        f"{dataset_label(version, variant)} was requested. Embeddings of different datasets "
         "cannot be interchanged: use a separate directory"
     )
 

@@ -17,10 +17,10 @@ from geotessera.datasets import (
     BASE_URL,
     base_url_from,
     dataset_for_location,
+    dataset_label,
     default_variant,
     find_dataset,
     normalize_version,
-    version_path,
     zarr_store_url,
 )
 from geotessera.errors import (
@@ -111,8 +111,8 @@ def identity_of_store(store_url: object, version: str, variant: str | None) -> t
         return norm, variant
     if variant is not None and (norm, variant) != (known.version, known.variant):
         raise DatasetMismatchError(
-            f"{store_url} holds {version_path(known.version)} {known.variant}, not "
-            f"{version_path(norm)} {variant}"
+            f"{store_url} holds {dataset_label(known.version, known.variant)}, not "
+            f"{dataset_label(norm, variant)}"
         )
     return known.version, known.variant
 

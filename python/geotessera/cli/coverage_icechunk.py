@@ -8,6 +8,7 @@ from geotessera.cli.coverage_report import report
 from geotessera.cli.errors import describe
 from geotessera.datasets import (
     DEFAULT_VERSION,
+    dataset_label,
     default_variant,
     find_dataset,
     normalize_version,
@@ -43,7 +44,7 @@ def draw_icechunk(
     from geotessera.coverage.tile_rows import TileRows
 
     version, variant = identity_of(dataset)
-    name = f"{version_path(version)} {variant}"
+    name = dataset_label(version, variant)
     table = _rows(out, request, dataset, location, name)
     rows = TileRows.of_table(table)
     region = request.region

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geotessera.cli.errors import describe
-from geotessera.datasets import normalize_version, version_path
+from geotessera.datasets import dataset_label, normalize_version
 from geotessera.errors import GeoTesseraError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _download_command(request: Request, documents: list[dict[str, Any]], name: s
     years = {year for document in documents for year in document["years"]}
     if request.year is not None and (request.year in years or not documents):
         words.append(f"--year {request.year}")
-    known = [f"{version_path(one['version'])} {one['variant']}" for one in documents] or [name]
+    known = [dataset_label(one["version"], one["variant"]) for one in documents] or [name]
     if len(known) == 1:
         version, variant = known[0].split()
         words.append(f"--dataset-version {version} --dataset-variant {variant}")

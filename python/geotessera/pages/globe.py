@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geotessera.datasets import version_path
+from geotessera.datasets import dataset_label, version_path
 from geotessera.errors import InputError
 from geotessera.pages.assemble import deflated, write_page
 from geotessera.pages.outlines import packed_countries
@@ -93,7 +93,7 @@ def _packed(dataset: GlobeDataset) -> tuple[dict[str, Any], str]:
         box = [float(v) for v in (west, 90 - (rows[-1] + 1) / 10, east, 90 - rows[0] / 10)]
     facts = {
         "id": dataset.id,
-        "label": f"{version_path(dataset.version)} {dataset.variant}",
+        "label": dataset_label(dataset.version, dataset.variant),
         "version": version_path(dataset.version),
         "variant": dataset.variant,
         "color": list(dataset.color) if dataset.color else None,

@@ -18,6 +18,7 @@ from geotessera.datasets import (
     BASE_URL,
     Mirror,
     MirrorLayout,
+    dataset_label,
     dataset_path,
     tile_to_embedding_paths,
     version_path,
@@ -168,7 +169,7 @@ class RegistryFiles:
             return path
         where = "in the cache (offline)" if self.offline else f"at {self.base}"
         raise RegistryError(
-            f"there is no registry of {version_path(self.version)} {self.variant} {where}: "
+            f"there is no registry of {dataset_label(self.version, self.variant)} {where}: "
             f"looked for {' and '.join(missing)}"
             + (f" ({reason.__cause__})" if reason is not None and _is_denied(reason) else "")
         ) from reason
