@@ -206,7 +206,8 @@ def test_a_name_that_is_nearly_right_is_echoed(registry: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("light_globe")
 def test_a_file_selects_by_its_shapes(registry: Path, tmp_path: Path) -> None:
-    triangle = shapely.Polygon([(1.01, 46.01), (1.29, 46.01), (1.01, 46.29)])
+    # Its long edge is straight in the file's CRS, and passes no corner of a tile.
+    triangle = shapely.Polygon([(1.01, 46.01), (1.28, 46.01), (1.01, 46.28)])
     path = tmp_path / "shape.gpkg"
     gpd.GeoDataFrame(geometry=[triangle], crs="EPSG:4326").to_crs("EPSG:2154").to_file(path)
     words = [*local(registry), "-o", tmp_path / "out", "--region-file", path]
