@@ -140,6 +140,7 @@ def test_viewer(viewer: OpenPage) -> None:
     assert viewer.elsewhere == []
 
 
+@pytest.mark.parametrize("viewer", ["server"], indirect=True)
 def test_viewer_opacity_and_layers(viewer: OpenPage) -> None:
     page = viewer.page
     viewer.look(0.15, 52.1, 10)
@@ -193,6 +194,7 @@ def test_missing_tiles_are_empty(viewer: OpenPage) -> None:
     assert south < BOUNDS[1] < BOUNDS[3] < north
 
 
+@pytest.mark.parametrize("viewer", ["server"], indirect=True)
 def test_places_have_the_names_of_the_grid(viewer: OpenPage) -> None:
     rng = np.random.default_rng(6)
     places = np.column_stack([rng.uniform(-180, 180, 300), rng.uniform(-90, 90, 300)]).tolist()
