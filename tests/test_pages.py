@@ -143,7 +143,6 @@ def test_viewer(viewer: OpenPage) -> None:
 @pytest.mark.parametrize("viewer", ["server"], indirect=True)
 def test_viewer_opacity_and_layers(viewer: OpenPage) -> None:
     page = viewer.page
-    viewer.look(0.15, 52.1, 10)
     place = (0.16, 52.11)
     full = viewer.colour(*place)
     page.focus("#opacity")
