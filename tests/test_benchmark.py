@@ -153,6 +153,19 @@ def test_a_peer_that_takes_long_runs_once(tmp_path: Path) -> None:
     assert outcome.ratio("upstream") == ratio_of([10.5], [1, 2, 3])
 
 
+def test_nobody_is_given_up_before_a_target_is_decided(tmp_path: Path) -> None:
+    bench = Bench({"t.geotessera": [2], "t.upstream": [50], "t.numpy": [50]})
+    targets = Target(1, "faster", 40), Target(1, "faster", 10), Target(1, "less memory", 900)
+    wanted = operation(OURS, "upstream", "numpy", targets=targets, patience=30)
+    runner(tmp_path, bench, runs=1).run(wanted)
+    waits = [options["patience"] for options in bench.options]
+    assert waits[0] == waits[2] == 30
+    assert 40 * 2 * 1.2 < waits[1] < 40 * 2 * 2
+    quick = Bench({"t.geotessera": [0.1], "t.upstream": [9]})
+    runner(tmp_path, quick, runs=1).run(operation(OURS, "upstream", targets=targets, patience=30))
+    assert [options["patience"] for options in quick.options] == [30, 30]
+
+
 def test_a_peer_that_fails_is_told_and_stops_nobody(tmp_path: Path) -> None:
     bench = Bench({"t.geotessera": [1, 2, 3], "t.upstream": [4, "it broke"]})
     outcome = runner(tmp_path, bench).run(operation(OURS, "upstream"))

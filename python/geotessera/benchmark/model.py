@@ -174,7 +174,8 @@ class Operation:
     program : str
         A program on PATH that is needed beside it.
     patience : float
-        Seconds after which a call is given up; its time is then at least so much.
+        Seconds after which a call is given up, more while a target is undecided; its time is
+        then at least so much.
     agree : float, optional
         Relative difference that the sums of two results may have.
     memory : bool

@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     from geotessera.benchmark.servers import Running
     from geotessera.benchmark.worlds import Worlds
 
-__all__ = ["LONG", "Runner", "obstacle"]
+__all__ = ["LONG", "Runner", "obstacle", "patience_for"]
 
 LONG = 10.0
 """Seconds: what takes anybody longer is run once by them."""
+
+_BEGIN = 15.0
+"""Seconds that a process may need until its call begins."""
+
+_SURE = 1.25
+"""How far beyond a target it is waited for, as our next runs may be slower than the first."""
 
 
 @dataclass(slots=True)
@@ -144,7 +150,7 @@ class Runner:
                 env=call.env,
                 rounds=operation.rounds,
                 seconds=self.seconds,
-                patience=operation.patience,
+                patience=patience_for(operation, call, outcome),
                 memory=operation.memory,
                 total=operation.agree is not None,
             )
@@ -152,6 +158,22 @@ class Runner:
             outcome.failures[call.label] = str(error)
             return None
         return Run.of(answer | (server.report() if server else {}))
+
+
+def patience_for(operation: Operation, call: Call, outcome: Outcome) -> float:
+    """Return the seconds after which a call is given up: not while a target is undecided.
+
+    A machine that is slow, or busy, is so for everybody.
+    """
+    ours = outcome.runs.get(OURS)
+    if not ours or is_ours(call.who):
+        return operation.patience
+    wanted = [
+        target.value
+        for target in operation.targets
+        if target.metric == "faster" and target.peer == call.who
+    ]
+    return max(operation.patience, _BEGIN + _SURE * max(wanted, default=0.0) * ours[0].time)
 
 
 def obstacle(operation: Operation) -> str:
