@@ -725,9 +725,12 @@ def test_a_connection_is_kept(tmp_path: Path) -> None:
             assert first_failure(work) is None
         assert server.connections <= 2
         assert len(server.requests) == 50
-        # Until the first answer says which version there is, requests go without.
-        etags = {request.headers.get("if-match") for request in server.requests[5:]}
-        assert etags == {server._etag(tmp_path / "f", (tmp_path / "f").stat())}
+        # Until an answer says which version there is, requests go without; the server may take
+        # one of those down after many that were sent later.
+        etags = [request.headers.get("if-match") for request in server.requests]
+        version = server._etag(tmp_path / "f", (tmp_path / "f").stat())
+        assert set(etags) == {None, version}
+        assert etags.count(None) <= 5
     raw = np.frombuffer((tmp_path / "f").read_bytes(), np.uint8)
     expected = np.stack([raw[3 + at * 7 : 10 + at * 7] for at in range(0, 100, 2)])
     np.testing.assert_array_equal(out, expected)
