@@ -42,8 +42,7 @@ def check_room(grid: GridSpec, output: Path) -> None:
     InputError
         (a `ValueError`) if the disk has too little room.
     """
-    place = next(one for one in output.absolute().parents if one.exists())
-    free = shutil.disk_usage(place).free
+    place, free = _free(output)
     if grid.height * grid.width > _SMALLEST * max(free, 2**20):
         raise InputError(
             f"a picture of {_size(grid)} pixels has no room in {place}, where "
@@ -72,8 +71,8 @@ def check_disk(plan: MosaicPlan, target: Path, copies: int = 1) -> None:
     InputError
         (a `ValueError`) if its pixels are more than `_SHRUNK` times as large as the room.
     """
-    place = next(one for one in target.absolute().parents if one.exists())
-    room = shutil.disk_usage(place).free + _left_beside(target)
+    place, free = _free(target)
+    room = free + _left_beside(target)
     needs = plan.filled_bytes * copies
     if needs <= room:
         return
@@ -87,6 +86,12 @@ def check_disk(plan: MosaicPlan, target: Path, copies: int = 1) -> None:
             f"{text}: make it quantised, coarser, of fewer bands, of a smaller region or elsewhere"
         )
     logger.warning("%s: it may not fit", text)
+
+
+def _free(target: Path) -> tuple[Path, int]:
+    """Return the directory that a file will be in, or above it, and the bytes free there."""
+    place = next(one for one in target.absolute().parents if one.exists())
+    return place, shutil.disk_usage(place).free
 
 
 def _left_beside(target: Path) -> int:

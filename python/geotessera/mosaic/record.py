@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from geotessera.errors import InputError
 from geotessera.remote.disk import append_line
+from geotessera.remote.locks import try_lock
 from geotessera.remote.partfile import writing_to
 from geotessera.remote.temporary import temporary_stem
 
@@ -87,7 +87,7 @@ class Record:
             raise
 
     def _lock(self) -> None:
-        if not _lock(self._descriptor):
+        if not try_lock(self._descriptor):
             raise InProgressError(f"{self.target} is being made by another process")
 
     def _lines(self) -> list[list[object]]:
@@ -149,25 +149,11 @@ def check_idle(target: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(work_path(target, ".jsonl"), os.O_RDWR)
         try:
-            idle = _lock(descriptor)
+            idle = try_lock(descriptor)
         finally:
             os.close(descriptor)
         if not idle:
             raise InProgressError(f"{target} is being made by another process")
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; return whether nobody else has locked it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: nobody is kept out
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Others are those of a file system that knows no locks.
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
 
 
 def _line(values: Sequence[object]) -> bytes:

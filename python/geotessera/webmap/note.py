@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotessera.errors import InputError
+from geotessera.remote.locks import try_lock
 from geotessera.remote.partfile import writing_to
 from geotessera.stages import read_stage, save_stage
 from geotessera.webmap.zooms import check_zooms
@@ -95,19 +95,13 @@ class Note:
         directory = self.path.parent
         with writing_to(self.path):
             directory.mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # Windows: nobody is kept out
+        if os.name != "posix":  # a directory cannot be opened: nobody is kept out
             yield
             return
         descriptor = os.open(directory, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise InputError(f"{directory} is being made by another process") from error
-                # A file system that knows no locks.
+            if not try_lock(descriptor):
+                raise InputError(f"{directory} is being made by another process")
             self._take()  # another process may have been at work until now
             yield
         finally:
