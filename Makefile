@@ -43,7 +43,7 @@ format: build ## Format the Rust and the Python code
 	$(BIN)/ruff check --fix .
 
 # Peers are installed while the extension is built; without them the report says so.
-bench: ## Measure the package, its peers and the machine (about 20 minutes)
+bench: ## Measure the package, its peers and the machine (about 25 minutes)
 	@sh benches/peers $(BENCH)/peers & peers=$$!; \
 	$(MAKE) --no-print-directory build && { wait $$peers || true; } && \
 	$(BIN)/geotessera bench --output $(BENCH)

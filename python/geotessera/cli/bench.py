@@ -64,7 +64,7 @@ def bench(
     """Measure this package, its installed peers and the machine, on data made here.
 
     Writes report.json, report.md and report.html (one self-contained page). The full run takes
-    about 20 minutes on two cores; when interrupted, the next one goes on where it stopped.
+    19 to 23 minutes on two cores; when interrupted, the next one goes on where it stopped.
     """
     from geotessera.benchmark.operations import select
     from geotessera.benchmark.results import judge
